@@ -1,0 +1,61 @@
+"""What every command shares: flags, exit codes, and one JSON object as the last line of stdout.
+
+Exit codes: 0 done · 1 the call was wrong (nothing written) · 2 some inputs failed, the others are
+done · 70 internal · 75 stopped early, run the same command again · 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from artifygan_jax.errors import UserError, did_you_mean
+
+DONE, WRONG_CALL, SOME_FAILED, INTERNAL, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 70, 75, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are a `UserError` (exit code 1) with a suggestion, not exit code 2."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+    def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            flags = [o for action in self._actions for o in action.option_strings]
+            raise UserError(f"unknown argument {flag!r}{did_you_mean(flag, flags)}; see --help")
+        return known
+
+
+def run(main: Callable[[Sequence[str]], tuple[dict, int]]) -> NoReturn:
+    """Runs `main(argv)`, which returns (summary, exit code), and ends the process.
+
+    The summary is printed as one JSON object, the last line of stdout; errors are one line on stderr.
+    """
+    code = INTERNAL
+    try:
+        summary, code = main(sys.argv[1:])
+        print(json.dumps(summary), flush=True)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        code = WRONG_CALL
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our stdout is gone; there is nobody left to tell
+        code = DONE
+        sys.stdout = open(os.devnull, "w")
+    except SystemExit as stop:  # --help
+        code = stop.code if isinstance(stop.code, int) else DONE
+    except Exception:
+        traceback.print_exc()
+    sys.exit(code)
