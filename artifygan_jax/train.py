@@ -6,9 +6,11 @@ names a metric), samples/, metrics.jsonl and timing.jsonl, tb/ (TensorBoard).
 """
 
 import collections
+import dataclasses
 import json
 import logging
 import pathlib
+import re
 import shutil
 import signal
 import sys
@@ -24,7 +26,7 @@ from ml_collections import config_flags
 
 from artifygan_jax import augment, bundle, checkpoint, cli, config, phases, sharding
 from artifygan_jax.data import streams
-from artifygan_jax.errors import UserError
+from artifygan_jax.errors import UserError, did_you_mean
 from artifygan_jax.logs import Log, Progress
 from artifygan_jax.nets import ops
 
@@ -45,31 +47,69 @@ def main(argv: Sequence[str]) -> tuple[dict, int]:
 
 def parse(argv: Sequence[str]) -> Any:
     """The flags, with `config` an `Experiment`. Raises `UserError` with a suggestion for a typo."""
-    values = flags.FlagValues()
     argv = [_with_config_found(a) for a in argv]
-    config_flags.DEFINE_config_file(
-        "config", flag_values=values, help_string="file or name[:variant]"
-    )
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "say what would be trained, and stop", flag_values=values)
-    flags.DEFINE_bool(
-        "resume_override", False, "go on though the config changed", flag_values=values
-    )
-    flags.DEFINE_bool("restart", False, "begin anew in this workdir", flag_values=values)
     if {"--help", "-h", "-help"} & set(argv):
-        print(f"{__doc__}\n{values.get_help()}")
+        print(f"{__doc__}\n{_flags([]).get_help()}")
         raise SystemExit(0)
-    try:
-        rest = values(["train", *argv])
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(str(error).strip("\"'")) from error
-    if rest[1:]:
-        raise UserError(f"unknown argument {rest[1]!r}; see --help")
+    plain = [a for a in argv if not re.match(r"--?config\.", a)]
+    for argument in argv:
+        if argument not in plain:
+            _check_field(_parsed(plain).config, argument)
+    values = _parsed(argv)
     if values.config is None:
         raise UserError("--config=FILE or NAME is required, such as --config=configs/artifygan.py")
     if values.workdir is None and not values.dry_run:
         raise UserError("--workdir=FOLDER is required: where the run lives")
     return values
+
+
+def _flags(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of this command, in a set of their own so that a process may parse them twice."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config",
+        flag_values=values,
+        help_string="file or name[:variant]; --config.FIELD=VALUE overrides a field",
+        sys_argv=["train", *argv],
+    )
+    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
+    for name, text in (
+        ("dry_run", "say what would be trained, and stop"),
+        ("resume_override", "go on though the config changed"),
+        ("restart", "begin anew in this workdir"),
+    ):
+        flags.DEFINE_bool(name, False, text, flag_values=values)
+    return values
+
+
+def _parsed(argv: Sequence[str]) -> flags.FlagValues:
+    values = _flags(argv)
+    try:
+        rest = values(["train", *argv])
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        # A config's own exception stands at the end of a traceback in the message.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise UserError(re.sub(r"^\w+(Error|Exception): ", "", lines[-1])) from error
+    if rest[1:]:
+        raise UserError(f"unknown argument {rest[1]!r}; see --help")
+    return values
+
+
+def _check_field(node: Any, argument: str) -> None:
+    """`UserError` where `--config.a.b=c` names a field that the config does not have."""
+    for name in argument.split("=")[0].split(".")[1:]:
+        if isinstance(node, dict):
+            allowed, found = list(node), node.get(name)
+        else:
+            is_config = dataclasses.is_dataclass(node)
+            allowed = [f.name for f in dataclasses.fields(node)] if is_config else []
+            found = getattr(node, name, None)
+        if name not in allowed:
+            raise UserError(
+                f"{argument}: there is no {name!r}{did_you_mean(name, allowed)};"
+                f" allowed are {', '.join(allowed) or 'no further fields'}"
+            )
+        node = found
 
 
 def _with_config_found(argument: str) -> str:
