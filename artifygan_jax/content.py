@@ -16,8 +16,8 @@ class Content:
     """L1 between activations of two pictures in a frozen network, summed over `layers`.
 
     `net` is a model bundle with named activations (VGG16/19, SqueezeNet, Inception; a folder or a
-    name), or `random:ARCHITECTURE`, that network with random weights from `seed` and `options`
-    (JSON). `resize` scales pictures to that side first (CartoonGAN's authors: 224); 0 does not.
+    name), or `random:ARCHITECTURE`, that network with random weights from `seed`. `options` (JSON)
+    are those of the network; for a bundle they replace its own (`{"preprocess": "none"}`). `resize` scales pictures to that side first (CartoonGAN's authors: 224); 0 does not.
     `reduction` is "mean" or "sum" (over batch and all).
     """
 
@@ -32,12 +32,13 @@ class Content:
         """The frozen network."""
         if self.reduction not in ("mean", "sum"):
             raise UserError(f"content.reduction is {self.reduction!r}, allowed are mean, sum")
+        options = json.loads(self.options)
         if self.net.startswith("random:"):
             arch = self.net.removeprefix("random:")
-            options = json.loads(self.options)
             net = bundle.architecture(arch).build(arch, options, rngs=nnx.Rngs(self.seed))
         else:
             net, _ = bundle.load(self.net)
+            net.options = dataclasses.replace(net.options, **options)
         if not hasattr(net, "layers"):
             raise UserError(f"{self.net} has no named activations: it is no content network")
         for layer in self.layers:

@@ -10,7 +10,7 @@ Variants (--config=configs/artifygan.py:NAME). All paths start at the environmen
 ARTIFYGAN_DATA (default: data).
 
 * deck (default): 256 px, CelebA + COCO photos, Safebooru cartoons, batch 16, 240 epochs of 225 steps.
-  Needs VGG19 as a bundle named vgg19 (`convert --arch=vgg19`). Expected: not yet measured.
+  Needs VGG19 as a bundle named vgg19 (`convert --arch=vgg`). Expected: not yet measured.
 * selfie2anime: 256 px, both sides of selfie2anime.zip, content by SqueezeNet 1.1 (`convert
   --arch=squeezenet --output` a folder `squeezenet` of the cache). Expected: not yet measured.
 * half: the same at 96 px with half the channels (3.3 M parameters), for two CPU cores and the zoo.

@@ -6,8 +6,8 @@ from the first step; content is the sum of L1 over VGG16 pool4 of un-normalised 
 
     python -m artifygan_jax.train --config=configs/artifygan_asrun.py --workdir=runs/asrun
 
-Paths start at ARTIFYGAN_DATA (default: data); needs VGG16 as a bundle named vgg16, converted with
-`--arch=vgg --preprocess=none`. Differs: the notebook's "smoothed" cartoons were blurred maps of edges, which D
+Paths start at ARTIFYGAN_DATA (default: data); needs VGG16 as a bundle named vgg16
+(`convert --arch=vgg`). Differs: the notebook's "smoothed" cartoons were blurred maps of edges, which D
 tells apart at once; here they are edge-smoothed cartoons. Its inference fed 0..255 to a net in
 training mode, which with one picture is instance norm; here BatchNorm uses its running statistics.
 Expected: not yet measured.
@@ -39,7 +39,7 @@ def get_config():
                 blocks=10, decoder="full", norm="batch", padding="zero", output="sigmoid"
             ),
             discriminator=DiscriminatorOptions(norm="batch", plain_slope=0.01),
-            content=Content("vgg16", ("pool4",), reduction="sum"),
+            content=Content("vgg16", ("pool4",), options='{"preprocess": "none"}', reduction="sum"),
             content_weight=1e-5,
             content_steps=10 * EPOCH,
             d_from_start=True,

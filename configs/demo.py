@@ -30,10 +30,10 @@ def get_config():
     features = Content("random:vgg", ("relu1_2", "relu2_2"), options='{"channels": 16}')
     return Experiment(
         method=ArtifyGAN(
-            generator=GeneratorOptions(channels=16, blocks=4, decoder="lean"),
+            generator=GeneratorOptions(channels=16, blocks=4, decoder="lean", upsampling="resize"),
             discriminator=DiscriminatorOptions(channels=16),
-            content=Content("random:pyramid", ("blur4", "edges2")),
-            content_weight=12.0,
+            content=Content("random:pyramid", ("blur2", "edges2")),
+            content_weight=6.0,
             content_steps=140,
         ),
         data=dict(

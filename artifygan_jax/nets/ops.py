@@ -74,6 +74,11 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, padding=((0, 0), 
     )
 
 
+def _row(bias: nnx.Param, dtype) -> jax.Array:
+    """A vector over channels as `[1, 1, 1, C]`: the tests make implicit promotion of ranks an error."""
+    return bias[...].astype(dtype)[None, None, None]
+
+
 class Conv(nnx.Module):
     """`kernel x kernel` convolution that keeps the size (divided by `stride`, rounded up).
 
@@ -104,7 +109,7 @@ class Conv(nnx.Module):
             x = convolve(inside(x, extent), kernel, self.stride, ((amount, amount),) * 2)
         else:
             x = convolve(pad(x, amount, "reflect", extent), kernel, self.stride)
-        return x if self.bias is None else x + self.bias[...].astype(x.dtype)
+        return x if self.bias is None else x + _row(self.bias, x.dtype)
 
 
 class ConvTranspose(nnx.Module):
@@ -132,7 +137,7 @@ class ConvTranspose(nnx.Module):
             rows.append(jnp.stack(columns, axis=3))
         y = jnp.stack(rows, axis=2)  # [B, H, 2, W, 2, C]
         b, h, _, w, _, c = y.shape
-        return y.reshape(b, 2 * h, 2 * w, c) + self.bias[...].astype(x.dtype)
+        return y.reshape(b, 2 * h, 2 * w, c) + _row(self.bias, x.dtype)
 
 
 class InstanceNorm(nnx.Module):
@@ -193,12 +198,13 @@ class BatchNorm(nnx.Module):
                 raise ValueError("batch statistics of a padded picture are not defined")
             y = x.astype(jnp.float32)
             mean = y.mean((0, 1, 2))
-            variance = jnp.square(y - mean).mean((0, 1, 2))
+            variance = jnp.square(y - mean[None, None, None]).mean((0, 1, 2))
             count = x.size // x.shape[-1]
             self.mean[...] = 0.9 * self.mean[...] + 0.1 * mean
             self.variance[...] = 0.9 * self.variance[...] + 0.1 * variance * (count / (count - 1))
         factor = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
-        y = x.astype(jnp.float32) * factor + (self.bias[...] - mean * factor)
+        shift = self.bias[...] - mean * factor
+        y = x.astype(jnp.float32) * factor[None, None, None] + shift[None, None, None]
         return y.astype(x.dtype)
 
 
