@@ -85,8 +85,8 @@ class Distance:
 
     `distance` is the Frechet distance between Gaussians of pooled features (mean over the pixels of
     `content.layers`), `photos` the untouched photos' own distance, `kid` the kernel distance x 1000.
-    `content` is the content loss between photo and output, `diversity` the mean pairwise difference
-    of outputs over that of inputs (0: all outputs are alike).
+    `content` is the mean difference of the pooled features of photo and output, `diversity` that of
+    neighbouring outputs over that of neighbouring inputs in grey levels (0: all outputs are alike).
     """
 
     photos: Any
@@ -97,18 +97,19 @@ class Distance:
     size: int = 256
 
     @functools.cached_property
-    def reference(self) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """(net, photos, their features, the cartoons' features), computed once."""
-        net = self.content.load()
+    def reference(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(photos, their features, the cartoons' features), computed once."""
         photos = pictures_of(self.photos, self.count, self.size)
         cartoons = pictures_of(self.cartoons, self.count, self.size)
-        return net, photos, self._features(net, photos), self._features(net, cartoons)
+        return photos, self._features(photos), self._features(cartoons)
 
-    def _features(self, net, pictures: np.ndarray) -> np.ndarray:
-        return in_batches(lambda x: np.asarray(self._pooled(net)(x)), pictures)
+    def _features(self, pictures: np.ndarray) -> np.ndarray:
+        return in_batches(lambda x: np.asarray(self._pooled(x)), pictures)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - lives as long as its run
-    def _pooled(self, net):
+    @functools.cached_property
+    def _pooled(self) -> Callable:
+        net = self.content.load()
+
         def pooled(x):
             found = self.content.features(net, augment.to_float(x)).values()
             return jnp.concatenate([m.mean((1, 2)) if m.ndim == 4 else m for m in found], axis=-1)
@@ -117,9 +118,9 @@ class Distance:
 
     def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
         """The numbers."""
-        net, photos, photo_features, cartoon_features = self.reference
+        photos, photo_features, cartoon_features = self.reference
         outputs = in_batches(generate, photos)
-        found = self._features(net, outputs)
+        found = self._features(outputs)
         yield "distance", distances.frechet_from_features(found, cartoon_features)
         yield "photos", distances.frechet_from_features(photo_features, cartoon_features)
         size = min(len(found), len(cartoon_features)) // 2

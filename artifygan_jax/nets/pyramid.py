@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from artifygan_jax.errors import UserError
 from artifygan_jax.nets import _taps as taps
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -41,6 +42,9 @@ def _layer(x: jax.Array, name: str) -> jax.Array:
     kind = "blur" if name.startswith("blur") else "edges"
     k = int(name.removeprefix(kind))
     b, h, w, c = x.shape
+    least = k if kind == "blur" else 2 * k
+    if min(h, w) < least:
+        raise UserError(f"{name} needs pictures of at least {least} px a side, these are {h}x{w}")
     x = x[:, : h // k * k, : w // k * k].reshape(b, h // k, k, w // k, k, c).mean((2, 4))
     if kind == "blur":
         return x

@@ -1,0 +1,293 @@
+"""Resizing against PIL, torch and a loop; extraction; reading of the weights files."""
+
+import io
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+from flax import nnx
+
+from artifygan_jax.errors import UserError
+from artifygan_jax.metrics import features
+from artifygan_jax.metrics.distances import frechet_from_features, kid
+from artifygan_jax.nets import inception, ops, squeezenet, vgg
+from tests.conftest import shared
+
+SIZES = [(32, 45), (299, 299), (300, 128), (640, 400)]
+
+
+def picture(height, width, seed=0):
+    """Smooth parts, edges and noise, all of which resizing treats differently."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    smooth = np.asarray(PIL.Image.fromarray(coarse).resize((width, height), PIL.Image.BICUBIC))
+    return np.where(rng.random((height, width, 1)) < 0.2, 255 - smooth, smooth).astype(np.uint8)
+
+
+def resized(image, mode):
+    return np.asarray(features._resize(image[None], mode)[0], np.float64)
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_clean_equals_pils_bicubic_on_floats(size):
+    image = picture(*size)
+    channels = [PIL.Image.fromarray(image[..., c].astype(np.float32), "F") for c in range(3)]
+    planes = [np.asarray(c.resize((299, 299), PIL.Image.BICUBIC)) for c in channels]
+    expected = np.stack(planes, -1).clip(0, 255)
+    found = resized(image, "clean")
+    # Grey levels. PIL has float64 positions of the filter, XLA float32 ones, known to 3e-5 pixels
+    # at a side of 640; measured here: largest 8e-3, mean 4e-4. PIL on uint8 would be off by 0.3.
+    assert np.abs(found - expected).max() < 2e-2 and np.abs(found - expected).mean() < 1e-3
+    assert found.min() >= 0 and found.max() <= 255
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pytorch_equals_torchs_bilinear(size):
+    torch = pytest.importorskip("torch")
+    image = picture(*size)
+    planes = torch.tensor(image, dtype=torch.float32).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(
+        planes, (299, 299), mode="bilinear", align_corners=False
+    )
+    # float32 sums of values up to 255; both have the same float32 positions
+    np.testing.assert_allclose(
+        resized(image, "pytorch"), expected[0].permute(1, 2, 0).numpy(), rtol=0, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tensorflow_equals_the_formula_of_tf1_in_a_loop(size):
+    image = picture(*size)
+    expected = np.zeros((299, 299, 3))
+    for i in range(299):
+        top, bottom, y = tf1_source(i, size[0])
+        for j in range(299):
+            left, right, x = tf1_source(j, size[1])
+            corners = image[[top, top, bottom, bottom], [left, right, left, right]].astype(float)
+            above = corners[0] + x * (corners[1] - corners[0])
+            below = corners[2] + x * (corners[3] - corners[2])
+            expected[i, j] = above + y * (below - above)
+    # float32 sums of values up to 255; both have the same float32 positions
+    np.testing.assert_allclose(resized(image, "tensorflow"), expected, rtol=0, atol=2e-4)
+
+
+def tf1_source(index, size):
+    """(pixel, next pixel, how far between them), in float32 as TensorFlow has it."""
+    at = np.float32(index) * (np.float32(size) / np.float32(299))
+    return int(at), min(int(at) + 1, size - 1), float(at - np.float32(int(at)))
+
+
+def test_the_three_conventions_differ():
+    image = picture(512, 512)
+    one, two, three = (resized(image, mode) for mode in ("clean", "pytorch", "tensorflow"))
+    assert min(np.abs(a - b).mean() for a, b in ((one, two), (one, three), (two, three))) > 1
+
+
+def test_a_picture_of_299_pixels_is_left_alone():
+    image = picture(299, 299)
+    for mode in features.NORMALISE:
+        np.testing.assert_allclose(resized(image, mode), image, rtol=0, atol=1e-3)
+
+
+# Extraction
+
+
+@pytest.fixture(scope="module")
+def net():
+    return vgg.build("vgg", {"channels": 2, "preprocess": "none"}, rngs=nnx.Rngs(0))
+
+
+def extract(net, images, **options):
+    return features.extract(net, images, **{"layer": "relu2_1", "batch_size": 3, **options})
+
+
+def test_features_keep_the_order_of_images_of_mixed_sizes(net):
+    sizes = [(40, 40), (64, 50), (40, 40), (40, 40), (64, 50), (30, 31), (40, 40)]
+    images = [picture(*size, seed=i) for i, size in enumerate(sizes)]
+    together = extract(net, images)
+    alone = np.concatenate([extract(net, [image], batch_size=1) for image in images])
+    assert together.shape == (7, 4) and together.dtype == np.float32
+    # float32 sums of 149^2 pixels, in another order for another batch size
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+    assert np.unique(alone.round(4), axis=0).shape == alone.shape
+
+
+def test_a_map_is_averaged_over_its_pixels(net):
+    images = np.stack([picture(299, 299, seed=i) for i in range(2)])
+    maps = net(jnp.asarray(images / np.float32(127.5) - 1), ("relu2_1",))["relu2_1"]
+    expected = np.asarray(maps, np.float64).mean((1, 2))
+    np.testing.assert_allclose(extract(net, [images]), expected, rtol=1e-4)
+
+
+def test_chunks_and_single_images_may_be_mixed(net):
+    images = np.stack([picture(40, 40, seed=i) for i in range(5)])
+    np.testing.assert_array_equal(
+        extract(net, iter([images[:4], images[4]])), extract(net, list(images))
+    )
+
+
+def test_a_ragged_batch_compiles_nothing_new(net):
+    images = np.stack([picture(40, 40, seed=i) for i in range(7)])
+    extract(net, images[:3])
+    before = features._forward()._cache_size(), features._resize._cache_size()
+    extract(net, images)
+    assert (features._forward()._cache_size(), features._resize._cache_size()) == before
+
+
+def test_stream_gives_the_same_features_in_batches(net):
+    images = np.stack([picture(40, 40, seed=i) for i in range(7)])
+    parts = list(features.stream(net, images, layer="relu2_1", batch_size=3))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(parts), extract(net, images))
+
+
+def test_convolutions_run_in_full_float32_precision(net):
+    graph, state = nnx.split(net)
+    pixels = jnp.zeros((1, 299, 299, 3))
+    text = str(features._forward().trace(graph, state, pixels, "relu2_1", "clean").jaxpr)
+    assert text.count("conv_general_dilated[") == 3
+    assert text.count("precision=(Precision.HIGHEST") + text.count("precision=HIGHEST") == 3
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [np.zeros((8, 8, 3), np.float32)],
+        [np.zeros((8, 8), np.uint8)],
+        [np.zeros((8, 8, 4), np.uint8)],
+    ],
+)
+def test_images_that_are_not_uint8_rgb_are_refused(net, images):
+    with pytest.raises(UserError, match="must be uint8"):
+        extract(net, images)
+
+
+def test_wrong_options_and_no_pictures_are_refused(net):
+    with pytest.raises(UserError, match="did you mean 'clean'"):
+        extract(net, [picture(8, 8)], resize="cleen")
+    with pytest.raises(UserError, match="no pictures"):
+        extract(net, [])
+    with pytest.raises(UserError, match="batch_size"):
+        extract(net, [picture(8, 8)], batch_size=0)
+    with pytest.raises(UserError, match="unknown layer '768'"):
+        extract(net, [picture(8, 8)], layer="768")
+
+
+# Inception: weights files and the input range
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """A whole Inception in the layout of the shared file, with small random kernels."""
+    rng, arrays = np.random.default_rng(0), {}
+    net = nnx.eval_shape(lambda: inception.build("inception", {}, rngs=nnx.Rngs(0)))
+    for path, leaf in nnx.to_flat_state(nnx.state(net)):
+        scale = np.sqrt(2 / np.prod(leaf.shape[:3])) if len(leaf.shape) == 4 else 0.1
+        values = np.float32(scale) * rng.standard_normal(leaf.shape, np.float32)
+        arrays[f"{'.'.join(path[:-1])}/{path[-1]}"] = values.astype(np.float16)
+    return arrays
+
+
+def write(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_an_inception_file_is_read_as_float32_and_lacking_kernels_are_marked(arrays, tmp_path):
+    lacking = {k: v for k, v in arrays.items() if k != "Mixed_7b.branch3x3dbl_2/kernel"}
+    net = features.load_inception_npz(write(tmp_path / "a.npz", lacking))
+    assert net.options.missing == ("Mixed_7b.branch3x3dbl_2",)
+    kernel = net.Mixed_6b.branch7x7_2.kernel[...]
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        np.asarray(kernel), arrays["Mixed_6b.branch7x7_2/kernel"].astype(np.float32)
+    )
+    with pytest.raises(UserError, match="'2048' needs Mixed_7b.branch3x3dbl_2"):
+        features.extract(net, [picture(32, 32)], layer="2048", batch_size=1)
+
+
+def test_an_inception_file_that_does_not_fit_is_refused(arrays, tmp_path):
+    without_bias = {k: v for k, v in arrays.items() if k != "Mixed_5b.branch1x1/bias"}
+    with pytest.raises(UserError, match="Mixed_5b/branch1x1/bias is missing"):
+        features.load_inception_npz(write(tmp_path / "a.npz", without_bias))
+    with pytest.raises(UserError, match="fc/kernel is not wanted"):
+        features.load_inception_npz(write(tmp_path / "b.npz", {**arrays, "fc/kernel": np.ones(3)}))
+    turned = arrays["Mixed_6b.branch7x7_2/kernel"].swapaxes(0, 1)
+    wrong = {**arrays, "Mixed_6b.branch7x7_2/kernel": turned}
+    with pytest.raises(UserError, match=r"is \(7, 1, 128, 128\), wanted \(1, 7, 128, 128\)"):
+        features.load_inception_npz(write(tmp_path / "c.npz", wrong))
+
+
+def test_what_is_no_weights_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        features.load_squeezenet_npz(tmp_path / "none.npz")
+    (tmp_path / "page.npz").write_text("<html>not found</html>")
+    with pytest.raises(UserError, match="is not an npz file"):
+        features.load_squeezenet_npz(tmp_path / "page.npz")
+    whole = write(tmp_path / "whole.npz", {"conv1/kernel": np.zeros((3, 3, 3, 64))})
+    (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:-200])
+    with pytest.raises(UserError, match="is not an npz file"):
+        features.load_inception_npz(tmp_path / "cut.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(UserError, match="is not an npz file"):
+        features.load_squeezenet_npz(tmp_path / "one.npy")
+    with pytest.raises(UserError, match="conv1/bias is missing"):
+        features.load_squeezenet_npz(whole)
+
+
+def test_a_squeezenet_file_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    empty = nnx.eval_shape(lambda: squeezenet.build("squeezenet", {}, rngs=nnx.Rngs(0)))
+    arrays = {
+        "/".join(path): rng.standard_normal(leaf.shape, np.float32)
+        for path, leaf in nnx.to_flat_state(nnx.state(empty))
+    }
+    net = features.load_squeezenet_npz(write(tmp_path / "a.npz", arrays))
+    for path, leaf in nnx.to_flat_state(nnx.state(net)):
+        np.testing.assert_array_equal(np.asarray(leaf[...]), arrays["/".join(path)])
+
+
+def test_the_resize_mode_sets_the_input_range_of_inception(arrays, tmp_path):
+    net = features.load_inception_npz(write(tmp_path / "a.npz", arrays))
+    image = picture(299, 299)  # resizing leaves it alone, so that only the range is left
+    for resize, normalise in features.NORMALISE.items():
+        net.options = inception.Options(normalise)
+        graph, state = nnx.split(net)
+        x = jnp.asarray(image[None] / np.float32(127.5) - 1)
+        direct = ops.jit(lambda s, x, graph=graph: nnx.merge(graph, s)(x, ("64",))["64"])(state, x)
+        for stored in inception.NORMALISE:  # what the net says is overruled
+            net.options = inception.Options(stored)
+            found = features.extract(net, [image], layer="64", batch_size=1, resize=resize)
+            # the two ranges differ by 4e-3, the two programs by rounding
+            np.testing.assert_allclose(found, np.asarray(direct), rtol=2e-5, atol=1e-5)
+        assert net.options.normalise == stored
+
+
+# Real weights and pictures
+
+
+def zipped(path, count):
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(n for n in archive.namelist() if n.endswith(".jpg"))[:count]
+        opened = [PIL.Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
+    return [np.asarray(image) for image in opened]
+
+
+def test_photos_are_nearer_to_photos_than_to_drawings():
+    net = features.load_inception_npz(
+        shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")
+    )
+    photos = zipped(shared("data", "celeba", "img_align_celeba.zip"), 40)
+    drawings = zipped(shared("data", "anime_faces", "faces.zip"), 20)
+    a, b, c = (
+        features.extract(net, images, layer="192", batch_size=10)
+        for images in (photos[::2], photos[1::2], drawings)
+    )
+    assert frechet_from_features(a, b) < 0.5 * frechet_from_features(a, c)
+    (near, error), (far, _) = kid(a, b), kid(a, c)
+    assert abs(near) < 3 * error < far
