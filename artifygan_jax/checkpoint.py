@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,9 @@ class Checkpoints:
             if fault is None:
                 return self._read(step, state)
             logging.warning("checkpoint %d is damaged (%s); put aside", step, fault)
-            os.rename(folder, folder.with_name(f"{step}.damaged"))
+            aside = folder.with_name(f"{step}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)  # the same step, damaged once before
+            os.rename(folder, aside)
             self.manager.reload()
         if steps or list(self.directory.glob("*.damaged")):
             raise UserError(

@@ -17,8 +17,9 @@ class Content:
 
     `net` is a model bundle with named activations (VGG16/19, SqueezeNet, Inception; a folder or a
     name), or `random:ARCHITECTURE`, that network with random weights from `seed`. `options` (JSON)
-    are those of the network; for a bundle they replace its own (`{"preprocess": "none"}`). `resize` scales pictures to that side first (CartoonGAN's authors: 224); 0 does not.
-    `reduction` is "mean" or "sum" (over batch and all).
+    are those of the network; for a bundle they replace its own (`{"preprocess": "none"}`). `resize`
+    scales pictures to that side first (CartoonGAN's authors: 224); 0 does not. `reduction` is "mean"
+    or "sum" (over batch and all).
     """
 
     net: str = "random:vgg"
@@ -32,13 +33,16 @@ class Content:
         """The frozen network."""
         if self.reduction not in ("mean", "sum"):
             raise UserError(f"content.reduction is {self.reduction!r}, allowed are mean, sum")
-        options = json.loads(self.options)
+        options = self._parsed_options()
         if self.net.startswith("random:"):
             arch = self.net.removeprefix("random:")
             net = bundle.architecture(arch).build(arch, options, rngs=nnx.Rngs(self.seed))
         else:
-            net, _ = bundle.load(self.net)
-            net.options = dataclasses.replace(net.options, **options)
+            net, card = bundle.load(self.net)
+            if options:
+                options = card["options"] | options
+                arrays = bundle.variables(net)
+                net = bundle.build(card["architecture"], card["net"], options, arrays)
         if not hasattr(net, "layers"):
             raise UserError(f"{self.net} has no named activations: it is no content network")
         for layer in self.layers:
@@ -48,6 +52,18 @@ class Content:
                     f"{self.net} has no layer {layer!r}{hint}; it has {', '.join(net.layers)}"
                 )
         return net
+
+    def _parsed_options(self) -> dict:
+        try:
+            options = json.loads(self.options)
+        except ValueError:
+            options = None
+        if not isinstance(options, dict):
+            raise UserError(
+                f"content.options is {self.options!r}, wanted a JSON object such as"
+                ' {"channels": 16}'
+            )
+        return options
 
     def loss(self, net: nnx.Module, a: jax.Array, b: jax.Array) -> jax.Array:
         """The scalar difference of pictures `a` and `b` `[B, H, W, 3]` in [-1, 1]."""

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> tuple[dict, int]:
         print(__doc__)
         raise SystemExit(0)
     summary, code = train.main(["--config=demo", *argv])
-    if code != cli.DONE:
+    if code != cli.DONE or "workdir" not in summary:  # a dry run has none
         return summary, code
     workdir = pathlib.Path(summary["workdir"])
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

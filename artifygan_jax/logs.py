@@ -19,7 +19,9 @@ class Log:
             _trim(workdir / name, keep_to)
         self.metrics = open(workdir / "metrics.jsonl", "a", buffering=1)
         self.timing = open(workdir / "timing.jsonl", "a", buffering=1)
-        self.board = tensorboardX.SummaryWriter(str(workdir / "tb"), purge_step=keep_to or None)
+        # TensorBoard hides steps from `purge_step` on; `keep_to` itself stays.
+        purge = keep_to + 1 if keep_to else None
+        self.board = tensorboardX.SummaryWriter(str(workdir / "tb"), purge_step=purge)
         self.latest: dict[str, float] = {}
 
     def write(self, step: int, numbers: Mapping) -> None:

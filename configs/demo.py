@@ -31,19 +31,19 @@ def get_config():
     return Experiment(
         method=ArtifyGAN(
             generator=GeneratorOptions(channels=16, blocks=4, decoder="lean", upsampling="resize"),
-            discriminator=DiscriminatorOptions(channels=16),
-            content=Content("random:pyramid", ("blur2", "edges2")),
-            content_weight=6.0,
-            content_steps=140,
+            discriminator=DiscriminatorOptions(channels=8),
+            content=Content("random:pyramid", ("blur2", "edges1")),
+            content_weight=5.0,
+            content_steps=200,
         ),
         data=dict(
             photo=Stream(Faces("photo", 400, seed=1, size=PX), size=PX, keep=True),
             cartoon=Stream(Faces("cartoon", 400, seed=2, size=PX), size=PX, keep=True),
             smooth=Smoothed("cartoon"),
         ),
-        optim={"g": Adam(4e-4), "d": Adam(1e-4), "content/g": Adam(1e-3)},
-        ema=dict(g=Ema(kimg=0.2)),
-        steps=400,
+        optim={"g": Adam(4e-4), "d": Adam(2e-4), "content/g": Adam(1e-3)},
+        ema=dict(g=Ema(kimg=0.4)),
+        steps=600,
         batch_size=8,
         evals=dict(
             samples=Samples(held_out["photo"], every=100, size=PX),

@@ -93,7 +93,8 @@ sys.path.insert(0, {root!r})
 import tests.conftest
 from artifygan_jax import cli, train
 from tests.test_train import small
-import pathlib
+import logging, pathlib
+logging.basicConfig(level=logging.INFO)
 cfg = small(steps={steps}, checkpoint_every=3)
 summary, code = train.run(cfg, pathlib.Path({workdir!r}), devices=1)
 sys.exit(code)
@@ -164,21 +165,23 @@ def test_sigterm_saves_exits_75_and_the_run_goes_on(tmp_path):
 def test_one_and_eight_devices_agree(tmp_path):
     results = []
     for devices in (1, 8):
-        train.run(small(steps=5), tmp_path / str(devices), devices=devices)
+        cfg = small(steps=5)
+        for adam in cfg.optim.values():
+            # Adam divides by a gradient's own size: where that is rounding noise (a bias before an
+            # instance norm) it moves by the full rate, at random. With a large eps the moves are
+            # proportional to the gradients, which is what must agree.
+            adam.eps, adam.lr = 1.0, 1e-3
+        train.run(cfg, tmp_path / str(devices), devices=devices)
         results.append((leaves(tmp_path / str(devices), 5), lines(tmp_path / str(devices))))
     (a, log_a), (b, log_b) = results
     for name in a:
         x, y = np.asarray(a[name], np.float64), np.asarray(b[name], np.float64)
-        # 1e-5 relative after five steps (decisions §5), of each array's size: Adam's normalised moves
-        # of a leaf whose gradient is rounding noise (a bias before an instance norm) are not.
-        if name.endswith("bias']") or "['opt']" in name or ".opt[" in name:
-            continue
-        assert np.abs(x - y).max() <= 1e-5 * max(np.abs(x).max(), 1e-3) + 1e-6, name
+        # 1e-5 relative after five steps (decisions 5), in norm; noise itself is about 1e-6.
+        assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(x) + 2e-6 * np.sqrt(x.size), name
     for left, right in zip(log_a, log_b, strict=True):
         assert left.keys() == right.keys()
         for key in left:
-            if "/loss" in key:
-                np.testing.assert_allclose(left[key], right[key], rtol=2e-5, err_msg=key)
+            np.testing.assert_allclose(left[key], right[key], rtol=1e-6, err_msg=key)
 
 
 def test_a_run_on_one_device_goes_on_on_eight(tmp_path):

@@ -14,6 +14,7 @@ from flax import nnx
 
 from artifygan_jax import losses
 from artifygan_jax.content import Content
+from artifygan_jax.errors import UserError
 from artifygan_jax.nets.cartoongan import (
     Discriminator,
     DiscriminatorOptions,
@@ -35,11 +36,22 @@ class ImagePool(nnx.Module):
         self.filled = nnx.Variable(jnp.zeros((), jnp.int32))
 
     def swap(self, fresh: jax.Array, key: jax.Array) -> jax.Array:
-        """`fresh` `[B, H, W, 3]` with half of it exchanged for stored pictures, at random."""
+        """`fresh` `[B, H, W, 3]` with half of it exchanged for stored pictures, at random.
+
+        `UserError` where the pool is smaller than the batch or holds pictures of another size.
+        """
         images, filled = self.images[...], self.filled[...]
         size, count = len(images), len(fresh)
+        if count > size or fresh.shape[1:] != images.shape[1:]:
+            raise UserError(
+                f"a batch of {count} pictures of {fresh.shape[1:]} does not go through a pool of"
+                f" {size} of {images.shape[1:]}: method.pool is at least the batch size (part of an"
+                " accumulated one), method.pool_px the side of the pictures after the crop"
+            )
         k_slot, k_old = jax.random.split(key)
-        slots = jax.random.permutation(k_slot, size)[:count]
+        # Random slots, filled ones first: a batch that only partly fills may not draw empty ones.
+        empty = jnp.arange(size) >= filled
+        slots = jnp.argsort(jax.random.uniform(k_slot, (size,)) + empty)[:count]
         filling = filled + jnp.arange(count) < size
         slots = jnp.where(filling, (filled + jnp.arange(count)) % size, slots)
         old = jax.random.bernoulli(k_old, 0.5, (count,)) & ~filling
