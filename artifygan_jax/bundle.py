@@ -45,13 +45,18 @@ def save(
     one beside its name with the suffix `.old`.
     """
     directory = pathlib.Path(directory)
+    if directory.exists() and any(directory.iterdir()) and not (directory / CARD).is_file():
+        raise UserError(f"{directory} holds other things than a bundle: it is not replaced")
     arrays = {name: np.asarray(x).astype(dtype) for name, x in variables(net).items()}
+    infinite = [name for name, x in arrays.items() if not np.isfinite(x).all()]
+    if infinite:
+        raise UserError(f"{', '.join(infinite)}: not finite as {dtype}; store float32")
     weights = safetensors.numpy.save(arrays)
     card = {
         "format": FORMAT,
         "architecture": type(net).__module__.rsplit(".", 1)[-1],
         "net": type(net).__name__.lower(),
-        "options": {k: _plain(v) for k, v in vars(net.options).items()},
+        "options": {k: _plain(v) for k, v in vars(vars(net)["options"]).items()},
         "channels": "RGB",
         "parameters": sum(x.size for x in arrays.values()),
         "dtype": dtype,

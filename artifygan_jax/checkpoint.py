@@ -119,9 +119,9 @@ class Checkpoints:
             meta=ocp.args.JsonRestore(),
         )
         found = self.manager.restore(step, args=args)
-        restored = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(found.state))
+        restored = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(found["state"]))
         # A copy of our own: the step donates its state, and restored buffers may be shared.
-        return jax.tree.map(lambda x: x.copy(), restored), dict(found.meta)
+        return jax.tree.map(lambda x: x.copy(), restored), dict(found["meta"])
 
     def close(self) -> None:
         """Finishes what is under way."""

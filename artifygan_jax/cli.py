@@ -28,12 +28,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        known, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flag = unknown[0].split("=")[0]
-            flags = [o for action in self._actions for o in action.option_strings]
-            raise UserError(f"unknown argument {flag!r}{did_you_mean(flag, flags)}; see --help")
-        return known
+        flags = [o for action in self._actions for o in action.option_strings]
+        for argument in args or []:  # before argparse complains of what the typo leaves missing
+            flag = argument.split("=")[0]
+            if flag.startswith("--") and flag not in flags:
+                raise UserError(f"unknown argument {flag!r}{did_you_mean(flag, flags)}; see --help")
+        return super().parse_args(args, namespace)
 
 
 def run(main: Callable[[Sequence[str]], tuple[dict, int]]) -> NoReturn:

@@ -43,13 +43,14 @@ class Content:
                 options = card["options"] | options
                 arrays = bundle.variables(net)
                 net = bundle.build(card["architecture"], card["net"], options, arrays)
-        if not hasattr(net, "layers"):
+        layers: tuple[str, ...] = getattr(net, "layers", ())
+        if not layers:
             raise UserError(f"{self.net} has no named activations: it is no content network")
         for layer in self.layers:
-            if layer not in net.layers:
-                hint = did_you_mean(layer, net.layers)
+            if layer not in layers:
+                hint = did_you_mean(layer, layers)
                 raise UserError(
-                    f"{self.net} has no layer {layer!r}{hint}; it has {', '.join(net.layers)}"
+                    f"{self.net} has no layer {layer!r}{hint}; it has {', '.join(layers)}"
                 )
         return net
 
@@ -68,7 +69,8 @@ class Content:
     def loss(self, net: nnx.Module, a: jax.Array, b: jax.Array) -> jax.Array:
         """The scalar difference of pictures `a` and `b` `[B, H, W, 3]` in [-1, 1]."""
         of_a, of_b = self.features(net, a), self.features(net, b)
-        return sum(losses.feature_l1(of_a[k], of_b[k], self.reduction) for k in self.layers)
+        each = (losses.feature_l1(of_a[k], of_b[k], self.reduction) for k in self.layers)
+        return sum(each, start=jnp.zeros(()))
 
     def features(self, net: nnx.Module, x: jax.Array) -> dict[str, jax.Array]:
         """The activations of `x` `[B, H, W, 3]` in [-1, 1] by layer."""

@@ -64,8 +64,7 @@ class Ema:
         return 0.5 ** (batch_size / half_life)
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """All that a run remembers; what a checkpoint holds. `bad` is the first step that was not finite."""
 
     step: jax.Array
@@ -182,7 +181,8 @@ class Engine:
         for n in phase.trains:
             slot = optimiser_of(phase, n, self.tx)
             moves, opt[slot] = self.tx[slot].update(grads[n], opt[slot], train[n])
-            params[n] = params[n] | optax.apply_updates(train[n], moves)
+            moved: Any = optax.apply_updates(train[n], moves)
+            params[n] = params[n] | moved
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         bad = jnp.where((state.bad < 0) & ~finite, state.step, state.bad)

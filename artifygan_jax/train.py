@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> tuple[dict, int]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("absl", "orbax", "jax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    if jax.config.jax_compilation_cache_dir is None:
+    # jax makes its options when it runs: type checkers cannot know them.
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(bundle.cache() / "xla"))
     if args.dry_run:
         return dry_run(args.config), cli.DONE

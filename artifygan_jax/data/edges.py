@@ -11,7 +11,8 @@ def smooth(image: np.ndarray, grey: np.ndarray | None = None) -> np.ndarray:
     The recipe that the AnimeGAN and CartoonGAN trainers share: Canny 100/200 on the grey picture,
     dilated by 5x5, and there the 5x5 binomial blur (OpenCV's table for that size), border reflected.
     Truncated, not rounded, as theirs. `grey` uint8 `[H, W]` is what Canny sees, where it is not the
-    grey of `image` (the trainers' script resizes a grey copy of its own). Needs OpenCV (`artifygan_jax[prepare]`).
+    grey of `image` (the trainers' script resizes a grey copy of its own). Needs OpenCV
+    (`artifygan_jax[prepare]`).
     """
     try:
         import cv2

@@ -256,7 +256,7 @@ class Batches(Sequence):
             f" {MOST_BAD:.1%} may be: {'; '.join(list(bad.values())[:20])}; mend or remove them"
         )
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - one Batches lives as long as its run
+    @functools.cache  # noqa: B019 - one Batches lives as long as its run
     def _stems(self, name: str) -> dict[str, int]:
         twins = self.streams[name].source
         return {pathlib.PurePath(twins.name(i)).stem: i for i in range(len(twins))}

@@ -88,16 +88,17 @@ class ArtifyGAN:
     def nets(self, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         """The trained nets."""
         choose("adversarial", self.adversarial, ("bce", "lsgan"))
-        nets = dict(
-            g=Generator(self.generator, rngs=rngs), d=Discriminator(self.discriminator, rngs=rngs)
-        )
+        nets: dict[str, nnx.Module] = {
+            "g": Generator(self.generator, rngs=rngs),
+            "d": Discriminator(self.discriminator, rngs=rngs),
+        }
         if self.pool:
             nets["pool"] = ImagePool(self.pool, (self.pool_px, self.pool_px, 3))
         return nets
 
     def frozen(self) -> dict[str, nnx.Module]:
         """The content network."""
-        return dict(content=self.content.load())
+        return {"content": self.content.load()}
 
     def phases(self) -> tuple[Phase, ...]:
         """Content alone, then D and G in turn."""
@@ -122,7 +123,7 @@ class ArtifyGAN:
         maps["fake"] = nets["d"](fake, train=True)
         terms = {k: self._gan(m, float(k == "cartoon")).mean() for k, m in maps.items()}
         logits = {f"logit_{k}": m.astype(jnp.float32).mean() for k, m in maps.items()}
-        return sum(terms.values()), {**terms, **logits}
+        return terms["cartoon"] + terms["smooth"] + terms["fake"], {**terms, **logits}
 
     def g_loss(self, nets: Mapping, batch: Mapping, key: jax.Array):
         """Fool D, keep the content: adversarial + `content_weight` x content (Eq. 1)."""

@@ -1,4 +1,4 @@
-"""Pictures -> feature vectors for FID and KID, on the device; and the feature networks' npz files.
+"""Pictures -> feature vectors for FID and KID, on the device.
 
 Three conventions of resizing to 299x299 are in use, and FID differs between them:
 
@@ -12,8 +12,6 @@ None rounds to whole grey levels again after resizing.
 """
 
 import functools
-import pathlib
-import zipfile
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -22,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from artifygan_jax.errors import UserError, did_you_mean
-from artifygan_jax.nets import inception, ops, squeezenet
+from artifygan_jax.nets import inception, ops
 
 SIDE = 299
 NORMALISE = {"clean": "tensorflow", "pytorch": "pytorch", "tensorflow": "tensorflow"}
@@ -145,58 +143,3 @@ def _forward():
         return features if features.ndim == 2 else features.mean(axis=(1, 2))
 
     return ops.jit(forward, static_argnums=(0, 3, 4))
-
-
-def load_inception_npz(path: str | pathlib.Path) -> inception.Inception:
-    """The FID network from an npz of folded convolutions, `Mixed_5b.branch1x1/kernel` and `/bias`.
-
-    Kernels are HWIO, in float16 or float32. Convolutions without a kernel are kept in
-    `options.missing`, and layers that need them are refused when they are asked for.
-    """
-    arrays = {name.replace(".", "/"): array for name, array in _read_npz(path).items()}
-    net = nnx.eval_shape(lambda: inception.build("inception", {}, rngs=nnx.Rngs(0)))
-    shapes = _shapes(net)
-    lacking = [name for name in shapes if name.endswith("/kernel") and name not in arrays]
-    arrays |= {name: np.zeros(shapes[name], np.float32) for name in lacking}
-    missing = tuple(name.removesuffix("/kernel").replace("/", ".") for name in lacking)
-    net.options = inception.Options(missing=missing)
-    return _fill(net, arrays, path)
-
-
-def load_squeezenet_npz(path: str | pathlib.Path) -> squeezenet.SqueezeNet:
-    """SqueezeNet 1.1 from an npz of `conv1/kernel`, `fire2/squeeze1x1/bias`, ...; HWIO kernels."""
-    net = nnx.eval_shape(lambda: squeezenet.build("squeezenet", {}, rngs=nnx.Rngs(0)))
-    return _fill(net, _read_npz(path), path)
-
-
-def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; give the npz of the feature network") from None
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not an npz file of arrays: {error}") from error
-
-
-def _shapes(net: nnx.Module) -> dict[str, tuple[int, ...]]:
-    return {"/".join(map(str, p)): v.shape for p, v in nnx.to_flat_state(nnx.state(net))}
-
-
-def _fill(net, arrays: dict[str, np.ndarray], path):
-    """`net`, which has shapes only, with exactly the arrays given, as float32."""
-    shapes = _shapes(net)
-    wrong = [f"{name} is missing" for name in shapes if name not in arrays]
-    wrong += [f"{name} is not wanted" for name in arrays if name not in shapes]
-    wrong += [
-        f"{name} is {arrays[name].shape}, wanted {shape}"
-        for name, shape in shapes.items()
-        if name in arrays and arrays[name].shape != shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-        raise UserError(f"{path} does not fit {type(net).__name__}: {'; '.join(wrong[:6])}{more}")
-    graph, state = nnx.split(net)
-    for name, leaf in nnx.to_flat_state(state):
-        leaf.set_value(jnp.asarray(arrays["/".join(map(str, name))], jnp.float32))
-    return nnx.merge(graph, state)

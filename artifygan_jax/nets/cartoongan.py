@@ -247,11 +247,7 @@ class Discriminator(nnx.Module):
 def build(net: str, options: Mapping[str, Any], *, rngs: nnx.Rngs) -> nnx.Module:
     """The net called "generator" or "discriminator" with `options` over the defaults."""
     choose("net", net, ("generator", "discriminator"))
-    module, kind = (
-        (Generator, GeneratorOptions)
-        if net == "generator"
-        else (Discriminator, DiscriminatorOptions)
-    )
+    kind = GeneratorOptions if net == "generator" else DiscriminatorOptions
     allowed = [field.name for field in dataclasses.fields(kind)]
     for name in options:
         if name not in allowed:
@@ -259,4 +255,6 @@ def build(net: str, options: Mapping[str, Any], *, rngs: nnx.Rngs) -> nnx.Module
                 f"cartoongan {net} has no option {name!r}{did_you_mean(name, allowed)};"
                 f" it has {', '.join(allowed)}"
             )
-    return module(kind(**options), rngs=rngs)
+    if net == "generator":
+        return Generator(GeneratorOptions(**options), rngs=rngs)
+    return Discriminator(DiscriminatorOptions(**options), rngs=rngs)

@@ -9,10 +9,12 @@ import PIL.Image
 import pytest
 from flax import nnx
 
+from artifygan_jax import convert
 from artifygan_jax.errors import UserError
 from artifygan_jax.metrics import features
 from artifygan_jax.metrics.distances import frechet_from_features, kid
-from artifygan_jax.nets import inception, ops, squeezenet, vgg
+from artifygan_jax.nets import inception, ops, vgg
+from artifygan_jax.weights import readers
 from tests.conftest import shared
 
 SIZES = [(32, 45), (299, 299), (300, 128), (640, 400)]
@@ -198,62 +200,8 @@ def write(path, arrays):
     return path
 
 
-def test_an_inception_file_is_read_as_float32_and_lacking_kernels_are_marked(arrays, tmp_path):
-    lacking = {k: v for k, v in arrays.items() if k != "Mixed_7b.branch3x3dbl_2/kernel"}
-    net = features.load_inception_npz(write(tmp_path / "a.npz", lacking))
-    assert net.options.missing == ("Mixed_7b.branch3x3dbl_2",)
-    kernel = net.Mixed_6b.branch7x7_2.kernel[...]
-    assert kernel.dtype == jnp.float32
-    np.testing.assert_array_equal(
-        np.asarray(kernel), arrays["Mixed_6b.branch7x7_2/kernel"].astype(np.float32)
-    )
-    with pytest.raises(UserError, match="'2048' needs Mixed_7b.branch3x3dbl_2"):
-        features.extract(net, [picture(32, 32)], layer="2048", batch_size=1)
-
-
-def test_an_inception_file_that_does_not_fit_is_refused(arrays, tmp_path):
-    without_bias = {k: v for k, v in arrays.items() if k != "Mixed_5b.branch1x1/bias"}
-    with pytest.raises(UserError, match="Mixed_5b/branch1x1/bias is missing"):
-        features.load_inception_npz(write(tmp_path / "a.npz", without_bias))
-    with pytest.raises(UserError, match="fc/kernel is not wanted"):
-        features.load_inception_npz(write(tmp_path / "b.npz", {**arrays, "fc/kernel": np.ones(3)}))
-    turned = arrays["Mixed_6b.branch7x7_2/kernel"].swapaxes(0, 1)
-    wrong = {**arrays, "Mixed_6b.branch7x7_2/kernel": turned}
-    with pytest.raises(UserError, match=r"is \(7, 1, 128, 128\), wanted \(1, 7, 128, 128\)"):
-        features.load_inception_npz(write(tmp_path / "c.npz", wrong))
-
-
-def test_what_is_no_weights_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no file"):
-        features.load_squeezenet_npz(tmp_path / "none.npz")
-    (tmp_path / "page.npz").write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="is not an npz file"):
-        features.load_squeezenet_npz(tmp_path / "page.npz")
-    whole = write(tmp_path / "whole.npz", {"conv1/kernel": np.zeros((3, 3, 3, 64))})
-    (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:-200])
-    with pytest.raises(UserError, match="is not an npz file"):
-        features.load_inception_npz(tmp_path / "cut.npz")
-    np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(UserError, match="is not an npz file"):
-        features.load_squeezenet_npz(tmp_path / "one.npy")
-    with pytest.raises(UserError, match="conv1/bias is missing"):
-        features.load_squeezenet_npz(whole)
-
-
-def test_a_squeezenet_file_is_read(tmp_path):
-    rng = np.random.default_rng(0)
-    empty = nnx.eval_shape(lambda: squeezenet.build("squeezenet", {}, rngs=nnx.Rngs(0)))
-    arrays = {
-        "/".join(path): rng.standard_normal(leaf.shape, np.float32)
-        for path, leaf in nnx.to_flat_state(nnx.state(empty))
-    }
-    net = features.load_squeezenet_npz(write(tmp_path / "a.npz", arrays))
-    for path, leaf in nnx.to_flat_state(nnx.state(net)):
-        np.testing.assert_array_equal(np.asarray(leaf[...]), arrays["/".join(path)])
-
-
 def test_the_resize_mode_sets_the_input_range_of_inception(arrays, tmp_path):
-    net = features.load_inception_npz(write(tmp_path / "a.npz", arrays))
+    net = convert.build("inception", readers.read(write(tmp_path / "a.npz", arrays)))[0]
     image = picture(299, 299)  # resizing leaves it alone, so that only the range is left
     for resize, normalise in features.NORMALISE.items():
         net.options = inception.Options(normalise)
@@ -279,9 +227,10 @@ def zipped(path, count):
 
 
 def test_photos_are_nearer_to_photos_than_to_drawings():
-    net = features.load_inception_npz(
-        shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")
-    )
+    net = convert.build(
+        "inception",
+        readers.read(shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")),
+    )[0]
     photos = zipped(shared("data", "celeba", "img_align_celeba.zip"), 40)
     drawings = zipped(shared("data", "anime_faces", "faces.zip"), 20)
     a, b, c = (

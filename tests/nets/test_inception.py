@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from artifygan_jax import bundle
+from artifygan_jax import bundle, convert
 from artifygan_jax.errors import UserError
-from artifygan_jax.metrics.features import load_inception_npz
 from artifygan_jax.nets import inception, ops
+from artifygan_jax.weights import readers
 from tests.conftest import shared
 
 # The network a second time, as chains of (channels, height, width): 3x3 pads "same" at stride 1.
@@ -296,7 +296,7 @@ def test_a_wrong_name_is_refused():
 def test_real_weights_tell_pictures_apart_and_refuse_what_they_lack():
     photos = pytest.importorskip("skimage.data")
     path = shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")
-    net = load_inception_npz(path)
+    net = convert.build("inception", readers.read(path))[0]
     assert net.options.missing == ("Mixed_7b.branch3x3dbl_2", "Mixed_7c.branch3x3dbl_2")
     with pytest.raises(UserError, match="'2048' needs Mixed_7b.branch3x3dbl_2"):
         net(jnp.zeros((1, 299, 299, 3)), ("2048",))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from artifygan_jax import bundle
+from artifygan_jax import bundle, convert
 from artifygan_jax.errors import UserError
-from artifygan_jax.metrics.features import load_squeezenet_npz
 from artifygan_jax.nets import ops, squeezenet
+from artifygan_jax.weights import readers
 from tests.conftest import shared
 
 LAYERS = squeezenet.SqueezeNet.layers
@@ -104,7 +104,9 @@ def test_it_has_the_published_number_of_parameters(case):
 def test_real_weights_give_sparse_features_that_tell_pictures_apart():
     """Trained ReLU maps are mostly zero, grow sparser with depth, and hardly react to a mirror."""
     photos = pytest.importorskip("skimage.data")
-    net = load_squeezenet_npz(shared("data", "weights", "squeezenet_v1.1_notop.npz"))
+    net = convert.build(
+        "squeezenet", readers.read(shared("data", "weights", "squeezenet_v1.1_notop.npz"))
+    )[0]
     face, cat = photos.astronaut()[:256, 100:356], photos.chelsea()[:256, 100:356]
     images = np.stack([face, face[:, ::-1], cat])
     maps = ops.jit(lambda x: net(x, LAYERS))(jnp.asarray(images / np.float32(127.5) - 1))
