@@ -49,17 +49,20 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, keep: int = 2, best: str = ""):
         self.directory, self.best = directory.absolute(), best
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+        tracked: dict[str, Any] = {}
         if best:
+            metric = lambda m: m.get(best, float("inf"))  # noqa: E731
             lowest = checkpoint_managers.BestN(
-                get_metric_fn=lambda m: m.get(best, float("inf")),
-                reverse=True,
-                n=1,
-                keep_checkpoints_without_metrics=False,
+                get_metric_fn=metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
             )
             policies.append(lowest)
+            # The policy decides; but only with these does Orbax write the metrics down, without
+            # which a run that resumes has forgotten its best and removes it.
+            tracked = {"best_fn": metric, "best_mode": "min"}
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,
+            **tracked,
         )
         self.manager = ocp.CheckpointManager(self.directory, options=options)
 

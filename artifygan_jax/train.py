@@ -376,7 +376,7 @@ def dry_run(cfg: config.Experiment) -> dict:
     report["batch"] = {}
     specs = {}
     for name, spec in cfg.data.items():
-        leader = cfg.data[spec.of] if isinstance(spec, streams.Smoothed) else spec
+        leader = streams.leader_of(cfg.data, name)
         shape = (cfg.batch_size, leader.size, leader.size, 3)
         report["batch"][name] = {
             "shape": shape,

@@ -42,13 +42,13 @@ class Canvas:
         pen = ImageDraw.Draw(box)
         for path in paths:
             pen.polygon(((path * self.size - low) * SUPER - 0.5).ravel().tolist(), fill=255)
-        mask[low[1] : high[1], low[0] : high[0]] = np.asarray(box.reduce(SUPER)) / np.float32(255)
+        mask[low[1] : high[1], low[0] : high[0]] = np.asarray(box.reduce(SUPER)) / f32(255)
         return mask
 
     def soft(self, mask: np.ndarray, radius: float) -> np.ndarray:
         """The mask, blurred; radius in picture units."""
         blur = ImageFilter.GaussianBlur(radius * self.size)
-        return np.asarray(Image.fromarray(np.uint8(mask * 255)).filter(blur)) / np.float32(255)
+        return np.asarray(Image.fromarray(np.uint8(mask * 255)).filter(blur)) / f32(255)
 
     def noise(self, cells: int) -> np.ndarray:
         """Smooth normal noise with this many cells to a side."""
@@ -61,7 +61,12 @@ class Canvas:
 
     def shade(self, mask: np.ndarray, strength: float) -> None:
         """Darken; red least, as light does that has been under the skin."""
-        self.image *= 1 - mask[..., None] * np.float32(strength) * np.float32([0.85, 1.0, 1.05])
+        self.image *= 1 - mask[..., None] * f32(strength) * f32([0.85, 1.0, 1.05])
+
+
+def f32(values) -> np.ndarray:
+    """Numbers as a float32 array."""
+    return np.asarray(values, np.float32)
 
 
 def _rgb(colour) -> np.ndarray:
@@ -69,16 +74,16 @@ def _rgb(colour) -> np.ndarray:
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    return np.float32(colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
+    return f32(colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
 
 
 def _tone(table: np.ndarray, skin: float) -> np.ndarray:
     knots = np.linspace(0, 1, len(table))
-    return np.float32([np.interp(skin, knots, channel) for channel in table.T]) / 255
+    return f32([np.interp(skin, knots, channel) for channel in table.T]) / 255
 
 
 def _light(a: Attributes) -> np.ndarray:
-    direction = np.float32([0.8 * a.light, -0.5, 0.75])
+    direction = f32([0.8 * a.light, -0.5, 0.75])
     return direction / np.linalg.norm(direction)
 
 
@@ -131,7 +136,7 @@ def _photo_body(canvas: Canvas, a: Attributes) -> None:
     light = 0.4 + 0.6 * _lit(canvas, a, 0.5 * round_)
     covered = canvas.cover(neck)
     canvas.paint(covered, _tone(shapes.SKINS, a.skin) * light[..., None])
-    chin = canvas.cover(shapes.head_path(a) + np.float32([-0.03 * a.light, 0.05]))
+    chin = canvas.cover(shapes.head_path(a) + f32([-0.03 * a.light, 0.05]))
     canvas.shade(canvas.soft(chin, 0.02) * covered, 0.5)
     cloth = _hsv(a.clothes_hue, 0.36, 0.22 + 0.5 * abs(np.sin(7 * a.clothes_hue)))
     folds = 0.85 + 0.5 * a.light * (canvas.x - 0.5) - 1.2 * np.maximum(0, canvas.y - 0.93)
@@ -140,7 +145,7 @@ def _photo_body(canvas: Canvas, a: Attributes) -> None:
     canvas.shade(canvas.soft(covered, 0.012), 0.35)
     canvas.paint(covered, cloth * folds[..., None])
     for flap in shapes.collar_paths(a):
-        canvas.shade(canvas.soft(canvas.cover(flap + np.float32([0, 0.012])), 0.008), 0.4)
+        canvas.shade(canvas.soft(canvas.cover(flap + f32([0, 0.012])), 0.008), 0.4)
         canvas.paint(canvas.cover(flap), (0.6 * cloth + 0.36) * folds[..., None])
 
 
@@ -170,16 +175,16 @@ def _photo_face(canvas: Canvas, a: Attributes) -> None:
     skin = _tone(shapes.SKINS, a.skin)
     ears = canvas.cover(*shapes.ear_paths(a))
     light = 1 + 0.2 * a.light * canvas.u
-    canvas.paint(ears, skin * np.float32([0.82, 0.7, 0.66]) * light[..., None])
+    canvas.paint(ears, skin * f32([0.82, 0.7, 0.66]) * light[..., None])
     canvas.head = canvas.cover(shapes.head_path(a))
     light = 0.48 + 0.6 * _lit(canvas, a, _relief(canvas, a))
     ruddy = 0.0
     for at, down, wide in ((-0.5, 0.34, 0.22), (0.5, 0.34, 0.22), (0, 0.38, 0.16)):
         ruddy = ruddy + np.exp(-(((canvas.u - at) / wide) ** 2) - ((canvas.v - down) / 0.16) ** 2)
-    colour = skin * (1 - ruddy[..., None] * np.float32([0.0, 0.13, 0.1]))
+    colour = skin * (1 - ruddy[..., None] * f32([0.0, 0.13, 0.1]))
     pores = 1 + 0.018 * canvas.noise(40) + 0.02 * canvas.noise(12)
     shine = 0.7 * np.maximum(0, light - 0.97)[..., None]
-    colour = colour * (light * pores)[..., None] ** np.float32([0.85, 1.0, 1.12]) + shine
+    colour = colour * (light * pores)[..., None] ** f32([0.85, 1.0, 1.12]) + shine
     canvas.paint(canvas.head, colour)
 
 
@@ -197,7 +202,7 @@ def _photo_eye(canvas: Canvas, a: Attributes, side: int) -> None:
     pupil = canvas.cover(shapes.pose(a, shapes.ellipse(centre, 0.035, 0.045, 0.033)))
     canvas.paint(pupil * open_, [0.03, 0.03, 0.03])
     lid = shapes.lid_path(a, side, 0.218, tall)
-    cast = canvas.cover(shapes.stroke(lid + np.float32([0, 0.006]), 0.016))
+    cast = canvas.cover(shapes.stroke(lid + f32([0, 0.006]), 0.016))
     canvas.shade(canvas.soft(cast, 0.005) * open_, 0.6)
     glint = shapes.pose(a, shapes.ellipse(centre + 0.035 * np.sign(a.light), 0.015, 0.024, 0.017))
     canvas.paint(canvas.cover(glint) * open_, [1, 1, 1])
@@ -220,8 +225,8 @@ def _photo_nose(canvas: Canvas, a: Attributes) -> None:
 def _photo_mouth(canvas: Canvas, a: Attributes) -> None:
     upper, line, lower = shapes.mouth_paths(a, 0.34)
     skin = _tone(shapes.SKINS, a.skin)
-    lip = skin * np.float32([0.86, 0.58, 0.56])
-    lip = lip + 0.8 * a.makeup * (np.float32([0.68, 0.16, 0.2]) - lip)
+    lip = skin * f32([0.86, 0.58, 0.56])
+    lip = lip + 0.8 * a.makeup * (f32([0.68, 0.16, 0.2]) - lip)
     lips = canvas.cover(np.concatenate([upper, lower[::-1]]))
     relief = 0.85 + 0.5 * (canvas.v - 0.64)
     canvas.paint(canvas.soft(lips, 0.003), lip * relief[..., None])
@@ -232,8 +237,8 @@ def _photo_mouth(canvas: Canvas, a: Attributes) -> None:
         gape = shapes.gape_path(a, 0.34)
         inside = canvas.cover(gape)
         canvas.paint(inside, [0.22, 0.07, 0.07])
-        teeth = canvas.cover(gape - np.float32([0, 0.3 * opened * shapes.HALF_HEIGHT]))
-        canvas.paint(inside * teeth, np.float32([0.93, 0.91, 0.86]) * (1.03 - 0.1 * a.age))
+        teeth = canvas.cover(gape - f32([0, 0.3 * opened * shapes.HALF_HEIGHT]))
+        canvas.paint(inside * teeth, f32([0.93, 0.91, 0.86]) * (1.03 - 0.1 * a.age))
     else:
         canvas.shade(canvas.cover(shapes.stroke(line, 0.011)), 0.72)
     shine = shapes.pose(a, shapes.ellipse(0.05 * a.light, 0.7 + opened, 0.1, 0.015))
@@ -274,7 +279,7 @@ def _photo_hair_tone(canvas: Canvas, a: Attributes) -> np.ndarray:
 def _photo_hair(canvas: Canvas, a: Attributes, hair: np.ndarray, front: list) -> None:
     """Front hair with its shadow on the face and single strands across its edge."""
     covered = canvas.cover(*front)
-    cast = canvas.cover(*(path + np.float32([-0.02 * a.light, 0.022]) for path in front))
+    cast = canvas.cover(*(path + f32([-0.02 * a.light, 0.022]) for path in front))
     canvas.shade(canvas.soft(cast, 0.012) * canvas.head, 0.38)
     strays = []
     for path in front:
@@ -290,7 +295,7 @@ def _photo_glasses(canvas: Canvas, a: Attributes) -> None:
     strokes += [shapes.stroke(line, 0.014) for line in lines]
     frame = canvas.cover(*strokes)
     lens = canvas.cover(*rims)
-    cast = canvas.cover(*(path + np.float32([0, 0.014]) for path in strokes))
+    cast = canvas.cover(*(path + f32([0, 0.014]) for path in strokes))
     canvas.shade(canvas.soft(cast, 0.006), 0.3)
     glare = np.clip(0.5 - 4 * np.abs(canvas.u % 0.86 - 0.3 + 0.8 * canvas.v), 0, 1)
     canvas.paint(lens * (0.06 + 0.22 * glare), [0.93, 0.96, 1.0])
@@ -305,7 +310,7 @@ def _photo_hat(canvas: Canvas, a: Attributes) -> None:
     light = light * (1 + 0.03 * canvas.noise(80) + 0.03 * canvas.noise(12))
     if a.hat_style == "beanie":
         light = light * (1 + 0.09 * np.sin(34 * canvas.u / dome))
-    cast = canvas.cover(band + np.float32([-0.02 * a.light, 0.035]))
+    cast = canvas.cover(band + f32([-0.02 * a.light, 0.035]))
     canvas.shade(canvas.soft(cast, 0.012) * canvas.head, 0.45)
     canvas.paint(canvas.cover(crown), cloth * light[..., None])
     canvas.shade(canvas.soft(canvas.cover(band), 0.01) * canvas.cover(crown), 0.4)
@@ -314,7 +319,7 @@ def _photo_hat(canvas: Canvas, a: Attributes) -> None:
 
 def _photo_camera(canvas: Canvas, a: Attributes) -> np.ndarray:
     """White balance, vignette and sensor noise."""
-    cast = 1.07 + 0.05 * np.sin(2 * np.pi * (a.backdrop + np.float32([0.0, 0.33, 0.67])))
+    cast = 1.07 + 0.05 * np.sin(2 * np.pi * (a.backdrop + f32([0.0, 0.33, 0.67])))
     vignette = 1 - 0.35 * ((canvas.x - 0.5) ** 2 + (canvas.y - 0.5) ** 2)
     rng = np.random.default_rng([a.texture, 1])  # its own: no attribute moves the noise
     grey = rng.normal(size=(canvas.size, canvas.size, 1))
@@ -355,7 +360,7 @@ def _cel(canvas: Canvas, a: Attributes, path: np.ndarray, colour, shadow) -> np.
     """A flat shape, the side away from the light in the shadow's tone, an ink line around it."""
     covered = canvas.cover(path)
     side = 0.03 * (1 if a.light > 0 else -1)
-    lit = canvas.cover(path + np.float32([side, -0.012]))
+    lit = canvas.cover(path + f32([side, -0.012]))
     canvas.paint(covered, shadow)
     canvas.paint(covered * lit, colour)
     _ink(canvas, shapes.stroke(path, 0.014, closed=True))
@@ -364,7 +369,7 @@ def _cel(canvas: Canvas, a: Attributes, path: np.ndarray, colour, shadow) -> np.
 
 def _shadow(colour: np.ndarray) -> np.ndarray:
     """The second tone of a flat colour: darker, towards violet."""
-    return colour * np.float32([0.78, 0.68, 0.76])
+    return colour * f32([0.78, 0.68, 0.76])
 
 
 def _cartoon_backdrop(canvas: Canvas, a: Attributes) -> None:
@@ -376,7 +381,7 @@ def _cartoon_backdrop(canvas: Canvas, a: Attributes) -> None:
 def _cartoon_body(canvas: Canvas, a: Attributes) -> None:
     skin = _tone(shapes.CARTOON_SKINS, a.skin)
     covered = _cel(canvas, a, shapes.neck_path(a), skin, _shadow(skin))
-    chin = canvas.cover(shapes.head_path(a, cartoon=True) + np.float32([0, 0.035]))
+    chin = canvas.cover(shapes.head_path(a, cartoon=True) + f32([0, 0.035]))
     canvas.paint(chin * covered, _shadow(skin))
     cloth = _hsv(a.clothes_hue, 0.62, 0.86)
     _cel(canvas, a, shapes.body_path(a), cloth, _shadow(cloth))
@@ -390,7 +395,7 @@ def _cartoon_face(canvas: Canvas, a: Attributes) -> None:
         _cel(canvas, a, ear, skin, _shadow(skin))
     canvas.head = _cel(canvas, a, shapes.head_path(a, cartoon=True), skin, _shadow(skin))
     blush = [shapes.pose(a, shapes.ellipse(s * 0.56, 0.38, 0.17, 0.07)) for s in (-1, 1)]
-    canvas.paint(0.75 * canvas.cover(*blush), skin * np.float32([1.0, 0.78, 0.76]))
+    canvas.paint(0.75 * canvas.cover(*blush), skin * f32([1.0, 0.78, 0.76]))
     if a.age > 0.45:
         lines = canvas.cover(*(shapes.stroke(path, 0.009) for path in shapes.wrinkle_paths(a)))
         canvas.paint(lines * canvas.head, 0.6 * _shadow(skin))
@@ -433,15 +438,15 @@ def _cartoon_nose_mouth(canvas: Canvas, a: Attributes) -> None:
     tip = [(-away * 0.6 * wide, 0.44), (0.2 * away * wide, 0.465), (away * wide, 0.42)]
     _ink(canvas, shapes.stroke(shapes.pose(a, shapes.spline(tip)), 0.012))
     upper, line, lower = shapes.mouth_paths(a, 0.32)
-    lip = skin * np.float32([0.95, 0.66, 0.66])
-    lip = lip + a.makeup * (np.float32([0.9, 0.25, 0.33]) - lip)
+    lip = skin * f32([0.95, 0.66, 0.66])
+    lip = lip + a.makeup * (f32([0.9, 0.25, 0.33]) - lip)
     canvas.paint(canvas.cover(np.concatenate([upper, lower[::-1]])), lip)
     opened = shapes.open_mouth(a)
     if opened > 0:
         gape = shapes.gape_path(a, 0.32)
         inside = canvas.cover(gape)
         canvas.paint(inside, [0.55, 0.14, 0.2])
-        teeth = canvas.cover(gape - np.float32([0, 0.35 * opened * shapes.HALF_HEIGHT]))
+        teeth = canvas.cover(gape - f32([0, 0.35 * opened * shapes.HALF_HEIGHT]))
         canvas.paint(inside * teeth, [1, 1, 1])
         _ink(canvas, shapes.stroke(gape, 0.01, closed=True))
     _ink(canvas, shapes.stroke(line if opened == 0 else upper, 0.013))
@@ -451,7 +456,7 @@ def _cartoon_hair(canvas: Canvas, a: Attributes, hair: np.ndarray, front: list) 
     """Front hair in three tones: shadow, colour, a ring of light broken by the locks."""
     skin = _tone(shapes.CARTOON_SKINS, a.skin)
     for path in front:
-        cast = canvas.cover(path + np.float32([0, 0.022])) * canvas.head
+        cast = canvas.cover(path + f32([0, 0.022])) * canvas.head
         canvas.paint(cast * (canvas.v < 0.0), _shadow(skin))
     for path in front:
         covered = _cel(canvas, a, path, hair, _shadow(hair))
@@ -479,7 +484,7 @@ def _cartoon_glasses(canvas: Canvas, a: Attributes) -> None:
 def _cartoon_hat(canvas: Canvas, a: Attributes) -> None:
     crown, band = shapes.hat_paths(a)
     cloth = _hsv(a.hat_hue, 0.68, 0.88)
-    cast = canvas.cover(band + np.float32([0, 0.03])) * canvas.head
+    cast = canvas.cover(band + f32([0, 0.03])) * canvas.head
     canvas.paint(cast, _shadow(_tone(shapes.CARTOON_SKINS, a.skin)))
     _cel(canvas, a, crown, cloth, _shadow(cloth))
     second = cloth if a.hat_style == "brim" else _hsv(a.hat_hue + 0.08, 0.6, 0.98)

@@ -207,7 +207,10 @@ def mouth_paths(a: Attributes, half: float) -> tuple[np.ndarray, np.ndarray, np.
     lower = [(-1, corner), (-0.5, middle + 0.95 * full + 0.75 * opened)]
     lower += [(0, middle + 1.55 * full + opened)]
     lower += [(-u, v) for u, v in reversed(lower[:-1])]
-    return tuple(pose(a, spline([(half * u, v) for u, v in c])) for c in (upper, line, lower))
+    top, between, bottom = (
+        pose(a, spline([(half * u, v) for u, v in c])) for c in (upper, line, lower)
+    )
+    return top, between, bottom
 
 
 def mouth_heights(a: Attributes) -> tuple[float, float]:
@@ -347,7 +350,8 @@ def hat_paths(a: Attributes) -> tuple[np.ndarray, np.ndarray]:
     else:
         crown = [(0, -1.36), (0.34, -1.42), (0.76, -1.26), (0.92, -0.62)]
         band = [(0, -0.72), (0.9, -0.7), (1.6, -0.66), (1.66, -0.56), (0.9, -0.42), (0, -0.4)]
-    return tuple(pose(a, spline(_mirror(half), closed=True)) for half in (crown, band))
+    top, brim = (pose(a, spline(_mirror(half), closed=True)) for half in (crown, band))
+    return top, brim
 
 
 def collar_paths(a: Attributes) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ function of its `Attributes`; whoever wants unpaired sets gives each domain a se
 """
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
@@ -68,11 +67,11 @@ def attributes(index: int, seed: int) -> Attributes:
     )
 
 
-def draw(attributes: Attributes, domain: Literal["photo", "cartoon"], size: int) -> np.ndarray:
+def draw(attributes: Attributes, domain: str, size: int) -> np.ndarray:
     """The picture of a person: uint8 [size, size, 3], RGB. Equal arguments, equal bytes."""
     check_domain(domain)
     paint = face_paint.photo if domain == "photo" else face_paint.cartoon
-    return np.uint8(np.clip(paint(attributes, size) * 255 + 0.5, 0, 255))
+    return np.clip(paint(attributes, size) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def check_domain(domain: str) -> None:

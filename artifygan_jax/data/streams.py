@@ -137,6 +137,14 @@ class Smoothed:
     source: Any = None
 
 
+def leader_of(streams: Mapping[str, Stream | Smoothed], name: str) -> Stream:
+    """The stream that says how `name` is prepared: itself, or the one it is the twin of."""
+    spec = streams[name]
+    leader = streams[spec.of] if isinstance(spec, Smoothed) else spec
+    assert isinstance(leader, Stream), f"{name} is the twin of a twin"
+    return leader
+
+
 def square(image: np.ndarray, size: int) -> np.ndarray:
     """The centre square of a uint8 picture, resized to `size` (bicubic with antialias)."""
     h, w = image.shape[:2]
@@ -214,15 +222,13 @@ class Batches(Sequence):
         if key in self._kept:
             return self._kept[key]
         spec = self.streams[name]
-        if isinstance(spec, Smoothed):
-            leader = self.streams[spec.of]
-            if spec.source is None:
-                image = edges.smooth(self._picture(spec.of, source, index))
-            else:
-                image = square(spec.source[self._twin_index(name, source, index)], leader.size)
-        else:
-            leader = spec
+        leader = leader_of(self.streams, name)
+        if isinstance(spec, Stream):
             image = square(self._read(source, index), spec.size)
+        elif spec.source is None:
+            image = edges.smooth(self._picture(spec.of, source, index))
+        else:
+            image = square(spec.source[self._twin_index(name, source, index)], leader.size)
         if leader.keep:
             self._kept[key] = image
         return image
