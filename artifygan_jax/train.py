@@ -34,7 +34,8 @@ from artifygan_jax.nets import ops
 def main(argv: Sequence[str]) -> tuple[dict, int]:
     """The command: parses flags, then trains. Nothing is written when the call is wrong."""
     args = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # force: absl has put a handler of its own there, which shows warnings only
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("absl", "orbax", "jax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # jax makes its options when it runs: type checkers cannot know them.
@@ -375,7 +376,7 @@ def dry_run(cfg: config.Experiment) -> dict:
     report["trained"] = {n: count(engine._trained(p, n)) for n, p in state.params.items()}
     report["batch"] = {}
     specs = {}
-    for name, spec in cfg.data.items():
+    for name in cfg.data:
         leader = streams.leader_of(cfg.data, name)
         shape = (cfg.batch_size, leader.size, leader.size, 3)
         report["batch"][name] = {

@@ -58,7 +58,11 @@ def main() -> None:
         print(f"{name:30} " + " ".join(f"{k} {v:8.3f}" for k, v in rows[name].items()), flush=True)
     if args.output:
         write_grid(pathlib.Path(args.output), outputs, args.model[0], found[args.model[0]], wanted)
-    print(json.dumps({"photos": len(photos), "cartoons": len(cartoons), "tap": args.tap, "rows": rows}))
+    print(
+        json.dumps(
+            {"photos": len(photos), "cartoons": len(cartoons), "tap": args.tap, "rows": rows}
+        )
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -94,7 +94,7 @@ def test_flags_are_read_in_both_spellings():
     ("argv", "words"),
     [
         (["--modle=a", "--model=b"], "unknown argument '--modle' .did you mean '--model'"),
-        (["--model=b", "left over"], "unknown argument 'left over'"),
+        (["--model=b", "left over"], "unrecognized arguments: left over"),
         (["--mod=a"], "--model"),  # no abbreviations: it is missing
         (["--model=a", "--stren=1"], "unknown argument '--stren'"),
         (["--model=a", "--strength=much"], "invalid float value: 'much'"),
