@@ -28,12 +28,22 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        flags = [o for action in self._actions for o in action.option_strings]
+        flags = _flags(self)
         for argument in args or []:  # before argparse complains of what the typo leaves missing
             flag = argument.split("=")[0]
             if flag.startswith("--") and flag not in flags:
                 raise UserError(f"unknown argument {flag!r}{did_you_mean(flag, flags)}; see --help")
         return super().parse_args(args, namespace)
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Every flag of a parser and of its subcommands."""
+    found = []
+    for action in parser._actions:
+        found += action.option_strings
+        if isinstance(action.choices, dict):
+            found += [flag for sub in action.choices.values() for flag in _flags(sub)]
+    return found
 
 
 def run(main: Callable[[Sequence[str]], tuple[dict, int]]) -> NoReturn:

@@ -108,6 +108,23 @@ def test_a_wrong_call_is_a_users_error_that_points_to_help(argv, words):
     assert str(error.value).endswith("see --help") and "\n" not in str(error.value)
 
 
+def test_a_subcommand_knows_its_own_flags_and_refuses_those_of_another():
+    p = Parser(prog="x")
+    commands = p.add_subparsers(dest="command", required=True)
+    commands.add_parser("fid").add_argument("--real", required=True)
+    commands.add_parser("compare").add_argument("--photos")
+    args = p.parse_args(["fid", "--real=a"])
+    assert (args.command, args.real) == ("fid", "a")
+    for argv, words in (
+        (["fid", "--reel=a"], "unknown argument '--reel' .did you mean '--real'"),
+        (["fid", "--real=a", "--photos=b"], "unrecognized arguments: --photos=b"),
+        (["fit", "--real=a"], "invalid choice: 'fit'"),
+        ([], "required: command"),
+    ):
+        with pytest.raises(UserError, match=words):
+            p.parse_args(argv)
+
+
 def test_a_suggestion_is_given_for_close_words_alone():
     assert did_you_mean("stpes", ["steps", "seed"]) == " (did you mean 'steps'?)"
     assert did_you_mean("xyz", ["steps", "seed"]) == ""
