@@ -74,7 +74,7 @@ def selfie2anime():
     )
     cfg.best = "held_out/distance"
     # SqueezeNet's maps are about 25 where the torchvision VGG's are about 0.5.
-    cfg.method.content_weight = 0.05
+    cfg.method.content_weight = 0.1
     cfg.method.content_steps = 1000
     cfg.checkpoint_every = 1000
     return cfg
