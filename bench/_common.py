@@ -45,7 +45,7 @@ Contenders = dict[str, Callable[[], Any]]
 
 
 def main(
-    doc: str,
+    doc: str | None,
     options: Callable[[argparse.ArgumentParser], None],
     measure: Measure,
     *,
@@ -55,7 +55,9 @@ def main(
     cli.run(lambda argv: (bench(argv, doc, options, measure, host), cli.DONE))
 
 
-def bench(argv: Sequence[str], doc: str, options, measure: Measure, host: bool) -> dict[str, Any]:
+def bench(
+    argv: Sequence[str], doc: str | None, options, measure: Measure, host: bool
+) -> dict[str, Any]:
     """The report of one benchmark; prints its tables, and writes it to `--json`."""
     parser = cli.Parser(description=doc)
     parser.add_argument("--rounds", type=int, default=7, help="samples of each contender (7)")

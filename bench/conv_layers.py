@@ -51,8 +51,9 @@ def measure(args: argparse.Namespace, metric: str) -> dict[str, Any]:
             layer, side = layers[name]
             inputs = layer.kernel.shape[2]
             x = np.random.default_rng(0).normal(size=(batch, side, side, inputs))
-            macs = ops.count_macs(layer, jnp.asarray(x, jnp.float32))
-            for what, contenders in directions(args, layer, np.float32(x)).items():
+            x = np.asarray(x, np.float32)
+            macs = ops.count_macs(layer, jnp.asarray(x))
+            for what, contenders in directions(args, layer, x).items():
                 found = common.interleave(contenders, args.rounds, metric)
                 for contender, seconds in found.items():
                     rows.append(

@@ -23,7 +23,7 @@ VGG19 = (2, 2, 4, 4, 4)
 LAYOUTS = {"eager": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, mode: str = "zeros") -> nn.Conv2d:
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, mode: Any = "zeros") -> nn.Conv2d:
     """A convolution that keeps the size, divided by `stride`."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, padding_mode=mode)
 

@@ -33,7 +33,7 @@ def get_config():
             generator=GeneratorOptions(channels=16, blocks=4, decoder="lean", upsampling="resize"),
             discriminator=DiscriminatorOptions(channels=8),
             content=Content("random:pyramid", ("blur2", "edges1")),
-            content_weight=5.0,
+            content_weight=3.0,
             content_steps=150,
         ),
         data=dict(
@@ -43,14 +43,14 @@ def get_config():
         ),
         optim={"g": Adam(4e-4), "d": Adam(2e-4), "content/g": Adam(1e-3)},
         ema=dict(g=Ema(kimg=0.4)),
-        steps=450,
+        steps=540,
         batch_size=8,
         evals=dict(
-            samples=Samples(held_out["photo"], every=150, size=PX),
+            samples=Samples(held_out["photo"], every=180, size=PX),
             random_vgg_frechet=Distance(
-                held_out["photo"], held_out["cartoon"], features, every=150, count=64, size=PX
+                held_out["photo"], held_out["cartoon"], features, every=180, count=64, size=PX
             ),
         ),
-        checkpoint_every=150,
-        log_every=15,
+        checkpoint_every=180,
+        log_every=20,
     )

@@ -85,11 +85,10 @@ def test_it_writes_the_last_grid_the_model_and_the_photo_at_full_size(done):
     assert picture.shape == (512, 512, 3) and (picture != astronaut()).any()
 
 
-def test_run_again_it_says_that_it_resumes_and_gives_the_same_numbers(done, caplog):
+def test_run_again_it_says_that_it_resumes_and_gives_the_same_numbers(done, capsys):
     summary, _, workdir = done
-    with caplog.at_level("INFO"):
-        again, code = demo.main(flags(workdir, 4))
-    assert code == cli.DONE and "resuming at step 4 of 4" in caplog.text
+    again, code = demo.main(flags(workdir, 4))
+    assert code == cli.DONE and "resuming at step 4 of 4" in capsys.readouterr().err
     assert again.pop("resumed_from") == 4 and again.pop("images_per_s") is None
     assert again == {k: v for k, v in summary.items() if k in again}
 
