@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -188,7 +189,9 @@ def test_one_and_eight_devices_agree(tmp_path):
     for left, right in zip(log_a, log_b, strict=True):
         assert left.keys() == right.keys()
         for key in left:
-            np.testing.assert_allclose(left[key], right[key], rtol=1e-6, err_msg=key)
+            # Evaluations see pictures rounded to bytes, where a pixel may fall on the other side.
+            rtol = 1e-4 if key.startswith("random_vgg") else 1e-6
+            np.testing.assert_allclose(left[key], right[key], rtol=rtol, err_msg=key)
 
 
 def test_a_run_on_one_device_goes_on_on_eight(tmp_path):
