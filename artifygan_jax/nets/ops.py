@@ -265,7 +265,9 @@ def _macs(equation) -> int:
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         spec = equation.params["dimension_numbers"].rhs_spec  # (out, in, spatial...)
-        return out.size * kernel[spec[1]] * kernel[spec[2]] * kernel[spec[3]]
+        # A dilated input (the gradient of a strided convolution) is zeros for the rest.
+        zeros = math.prod(equation.params["lhs_dilation"])
+        return out.size * kernel[spec[1]] * kernel[spec[2]] * kernel[spec[3]] // zeros
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
