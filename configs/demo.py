@@ -6,7 +6,8 @@ Shrunk from configs/artifygan.py: 64 px, 16 channels, 4 residual blocks, a conte
 (nets/pyramid.py), some hundred steps. It shows that everything works; it is not a model to keep.
 Expected: about two minutes on two CPU cores (39 images/s); `random_vgg_frechet/distance` (Frechet
 distance of pooled features of a VGG with random weights, to held-out drawn cartoons; no FID) falls by
-72 to 83 % (seeds 0-2: to 10,379, 11,473, 11,571), below `/photos` (68,582), the untouched photos' own distance.
+72 to 83 % (seeds 0-2: to 10,379, 11,473, 11,571), below `/photos` (68,582),
+the untouched photos' own distance.
 """
 
 from artifygan_jax.config import Experiment
