@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from artifygan_jax.errors import UserError, did_you_mean
+from artifygan_jax.errors import StoppedEarly, UserError, did_you_mean
 
 DONE, WRONG_CALL, SOME_FAILED, INTERNAL, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 70, 75, 130
 
@@ -55,6 +55,9 @@ def run(main: Callable[[Sequence[str]], tuple[dict, int]]) -> NoReturn:
     try:
         summary, code = main(sys.argv[1:])
         print(json.dumps(summary), flush=True)
+    except StoppedEarly as error:
+        print(f"stopped early: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
+        os._exit(STOPPED_EARLY)  # a thread may hang in a read that never returns: do not wait for it
     except UserError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         code = WRONG_CALL

@@ -1,4 +1,4 @@
-"""The one exception a user can cause, and the words for it. Imports nothing of ours."""
+"""The exceptions a user can cause, and the words for them. Imports nothing of ours."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class UserError(ValueError):
 
     Commands print the line and end with exit code 1, without a traceback.
     """
+
+
+class StoppedEarly(UserError):
+    """Something outside failed for now; the same command goes on from there. Exit code 75."""
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

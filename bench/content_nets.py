@@ -18,7 +18,7 @@ import numpy as np
 from artifygan_jax import augment
 from artifygan_jax.content import Content
 from artifygan_jax.data.faces import Faces
-from artifygan_jax.data.streams import Pictures
+from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.metrics.evals import in_batches, pictures_of
 from artifygan_jax.nets import ops
 

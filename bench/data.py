@@ -26,7 +26,8 @@ from PIL import Image
 
 from artifygan_jax.data import streams
 from artifygan_jax.data.faces import Faces
-from artifygan_jax.data.streams import Batches, Pictures, Smoothed, Stream
+from artifygan_jax.data.pictures import Pictures
+from artifygan_jax.data.streams import Batches, Smoothed, Stream
 
 HEIGHT, WIDTH, QUALITY = 218, 178, 92
 COPIES = 32  # of each picture in the zip: grain's shuffle takes milliseconds a draw from tiny sets

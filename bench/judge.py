@@ -28,7 +28,7 @@ from PIL import Image
 
 from artifygan_jax import augment, bundle, load
 from artifygan_jax.content import Content
-from artifygan_jax.data.streams import Pictures
+from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.metrics import distances, features
 from artifygan_jax.metrics.evals import grid, in_batches, pictures_of
 from artifygan_jax.nets import ops

@@ -15,7 +15,8 @@ import os
 
 from artifygan_jax.config import Experiment
 from artifygan_jax.content import Content
-from artifygan_jax.data.streams import Pictures, Smoothed, Stream
+from artifygan_jax.data.pictures import Pictures
+from artifygan_jax.data.streams import Smoothed, Stream
 from artifygan_jax.methods.artifygan import ArtifyGAN
 from artifygan_jax.metrics.evals import Samples
 from artifygan_jax.nets.cartoongan import GeneratorOptions

@@ -3,7 +3,8 @@
 import dataclasses
 
 from artifygan_jax.data.faces import Faces
-from artifygan_jax.data.streams import Mix, Stream
+from artifygan_jax.data.pictures import Mix
+from artifygan_jax.data.streams import Stream
 
 PX = 32
 

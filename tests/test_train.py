@@ -334,7 +334,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_before_anything_is_wr
 
 
 def test_an_empty_folder_is_refused_before_anything_is_written(tmp_path):
-    from artifygan_jax.data.streams import Pictures
+    from artifygan_jax.data.pictures import Pictures
 
     (tmp_path / "empty").mkdir()
     cfg = small()

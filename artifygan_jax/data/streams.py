@@ -1,8 +1,8 @@
-"""Training data: sources of pictures, streams of prepared ones, batches that are functions of the step.
+"""Training data: streams of prepared pictures, and batches that are functions of the step.
 
-A source is indexable: `len(s)`, `s[i]` uint8 `[H, W, 3]`, `s.name(i)`. A stream says how its pictures
-are prepared. `Batches[k]` is the batch of step k, computed from the seed and k alone, so that a run
-that resumes at k reads what an unbroken run would have read.
+A stream says how the pictures of a source (`data.pictures`) are prepared. `Batches[k]` is the batch of
+step k, computed from the seed and k alone, so that a run that resumes at k reads what an unbroken run
+would have read.
 """
 
 import collections
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,89 +19,13 @@ import grain
 import numpy as np
 from PIL import Image
 
-from artifygan_jax.data import edges
-from artifygan_jax.data.images import UnreadablePicture, open_picture
-from artifygan_jax.data.listing import list_pictures
-from artifygan_jax.data.split import held_out
-from artifygan_jax.errors import UserError, did_you_mean
+from artifygan_jax.data import edges, packed
+from artifygan_jax.data.images import UnreadablePicture
+from artifygan_jax.data.pictures import Mix
+from artifygan_jax.errors import StoppedEarly, UserError, did_you_mean
 
 MOST_BAD = 0.001  # share of a set that may be unreadable before a run stops
-
-
-@dataclasses.dataclass
-class Pictures:
-    """The pictures of a folder, a zip, or `FILE.zip/FOLDER`, in the order of their names.
-
-    `split` is "train" (seven of eight), "held_out" (every eighth name, see `data.split`) or "all".
-    """
-
-    path: str
-    split: str = "all"
-
-    @functools.cached_property
-    def entries(self) -> list:
-        """What is there, listed once."""
-        entries = list_pictures(self.path)
-        if self.split == "all":
-            return entries
-        if self.split not in ("train", "held_out"):
-            raise UserError(f"split is {self.split!r}, allowed are all, train, held_out")
-        wanted = held_out([e.name for e in entries]) == (self.split == "held_out")
-        chosen = [e for e, keep in zip(entries, wanted, strict=True) if keep]
-        if not chosen:
-            raise UserError(
-                f"{self.path} holds {len(entries)} pictures: too few for a {self.split!r} part"
-                " (every eighth is held out); use split='all' or a larger set"
-            )
-        return chosen
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        entry = self.entries[index]
-        return open_picture(entry.read(), name=f"{self.path}:{entry.name}").rgb
-
-    def name(self, index: int) -> str:
-        """The name of picture `index` within `path`."""
-        return self.entries[index].name
-
-
-@dataclasses.dataclass
-class Mix:
-    """Several sources, drawn from in the ratio of `weights` (one each), whatever their sizes.
-
-    Each source is shuffled and repeated for itself. As a sequence: one after the other.
-    """
-
-    sources: tuple
-    weights: tuple[float, ...]
-
-    def __post_init__(self):
-        if len(self.sources) != len(self.weights) or not all(w > 0 for w in self.weights):
-            raise UserError(
-                f"a mix of {len(self.sources)} sources with weights {self.weights};"
-                " needs one positive weight for each"
-            )
-
-    def _find(self, index: int) -> tuple[Any, int]:
-        for source in self.sources:
-            if index < len(source):
-                return source, index
-            index -= len(source)
-        raise IndexError(index)
-
-    def __len__(self) -> int:
-        return sum(len(s) for s in self.sources)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        source, i = self._find(index)
-        return source[i]
-
-    def name(self, index: int) -> str:
-        """The name of picture `index`."""
-        source, i = self._find(index)
-        return source.name(i)
+PATIENCE = 600.0  # seconds for one batch, after which its disk or share is taken for dead
 
 
 @dataclasses.dataclass
@@ -108,7 +33,8 @@ class Stream:
     """A source prepared for training: centre square, `size` px, uint8.
 
     On the device a random `crop` (0: all) and, with `flip`, a mirror image in half the cases.
-    `keep` holds prepared pictures in memory (size * size * 3 bytes each).
+    `keep` holds prepared pictures in memory (size * size * 3 bytes each); `pack` names a folder where
+    they are kept on disk, prepared once for this run and the next ones (see `data.packed`).
     """
 
     source: Any
@@ -116,6 +42,7 @@ class Stream:
     crop: int = 0
     flip: bool = True
     keep: bool = False
+    pack: str = ""
 
     def check(self, name: str) -> None:
         """`UserError` for sizes that cannot be."""
@@ -173,6 +100,7 @@ class Batches(Sequence):
         self.local = range(host * batch_size // hosts, (host + 1) * batch_size // hosts)
         self.batch_size = batch_size
         self._kept: dict[tuple, np.ndarray] = {}
+        self._packs: dict[tuple, packed.Packed] = {}
         self._bad: dict[int, dict[str, str]] = collections.defaultdict(dict)
         self._lock = threading.Lock()
         self._orders = {}
@@ -203,11 +131,10 @@ class Batches(Sequence):
     def __getitem__(self, step):
         batch = {}
         for name, order in self._orders.items():
+            twins = [n for n, s in self.streams.items() if isinstance(s, Smoothed) and s.of == name]
             picks = [order[step * self.batch_size + i] for i in self.local]
-            batch[name] = np.stack([self._picture(name, *pick) for pick in picks])
-            for twin, spec in self.streams.items():
-                if isinstance(spec, Smoothed) and spec.of == name:
-                    batch[twin] = np.stack([self._picture(twin, *pick) for pick in picks])
+            pictures = zip(*(self._pictures((name, *twins), *pick) for pick in picks), strict=True)
+            batch |= {n: np.stack(column) for n, column in zip((name, *twins), pictures)}
         return batch
 
     def names(self, step: int) -> dict[str, list[str]]:
@@ -217,30 +144,59 @@ class Batches(Sequence):
             for name, order in self._orders.items()
         }
 
-    def _picture(self, name: str, source, index: int) -> np.ndarray:
-        key = (name, id(source), index)
-        if key in self._kept:
-            return self._kept[key]
-        spec = self.streams[name]
-        leader = leader_of(self.streams, name)
-        if isinstance(spec, Stream):
-            image = square(self._read(source, index), spec.size)
-        elif spec.source is None:
-            image = edges.smooth(self._picture(spec.of, source, index))
-        else:
-            image = square(spec.source[self._twin_index(name, source, index)], leader.size)
-        if leader.keep:
-            self._kept[key] = image
-        return image
+    def pack(self) -> None:
+        """Builds or opens the packs that streams ask for."""
+        leaders_first = sorted(self.streams, key=lambda n: isinstance(self.streams[n], Smoothed))
+        for name in leaders_first:
+            stream = leader_of(self.streams, name)
+            for source in _leaves(stream.source) if stream.pack else ():
+                marks = {
+                    "source": _fingerprint(source),
+                    "twins": [
+                        _fingerprint(s.source) for s in [self.streams[name]] if s is not stream
+                    ],
+                    "preparation": "square 1, smooth 1",
+                }
+                self._packs[name, id(source)] = packed.open_or_build(
+                    stream.pack,
+                    name,
+                    marks,
+                    (len(source), stream.size, stream.size, 3),
+                    functools.partial(self._prepared, name, source),
+                )
 
-    def _read(self, source, index: int) -> np.ndarray:
-        """Picture `index`, or the next that can be read; too many bad ones end the run."""
+    def _pictures(self, names: Sequence[str], source, index: int) -> list[np.ndarray]:
+        """Picture `index` in each of `names` (a stream and its twins), or the next readable one.
+
+        Too many bad ones end the run.
+        """
         while True:
             try:
-                return source[index]
+                return [self._cached(name, source, index) for name in names]
             except UnreadablePicture as error:
                 self._note_bad(source, source.name(index), str(error))
                 index = (index + 1) % len(source)
+
+    def _cached(self, name: str, source, index: int) -> np.ndarray:
+        pack = self._packs.get((name, id(source)))
+        if pack is not None:
+            return pack[index]
+        key = (name, id(source), index)
+        if key not in self._kept:
+            image = self._prepared(name, source, index)
+            if not leader_of(self.streams, name).keep:
+                return image
+            self._kept[key] = image
+        return self._kept[key]
+
+    def _prepared(self, name: str, source, index: int) -> np.ndarray:
+        spec = self.streams[name]
+        if isinstance(spec, Stream):
+            return square(source[index], spec.size)
+        if spec.source is None:
+            return edges.smooth(self._cached(spec.of, source, index))
+        twin = spec.source[self._twin_index(name, source, index)]
+        return square(twin, leader_of(self.streams, name).size)
 
     def _note_bad(self, source, name: str, reason: str) -> None:
         with self._lock:
@@ -288,11 +244,59 @@ def _order(source, seed: int, name: str):
     return indices.map(lambda i: (source, int(i)))
 
 
-def load(batches: Batches, start: int = 0, *, threads: int = 4) -> Iterator[dict[str, np.ndarray]]:
-    """Batches from `start` on, read ahead by `threads` threads."""
+def _leaves(source) -> list:
+    """The sources of a mix, at any depth; a plain source is its own."""
+    return [x for s in source.sources for x in _leaves(s)] if isinstance(source, Mix) else [source]
+
+
+def _fingerprint(source) -> str:
+    """What marks the content of a source; drawn ones are what their fields say."""
+    return getattr(source, "fingerprint", repr(source))
+
+
+def load(
+    batches: Batches, start: int = 0, *, threads: int = 4, patience: float = PATIENCE
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches from `start` on, read ahead by `threads` threads.
+
+    Raises `StoppedEarly` where a batch takes longer than `patience` seconds.
+    """
+    batches.pack()
     dataset = grain.MapDataset.source(batches).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     )
     iterator = iter(dataset)
     iterator.set_state({"next_index": start})
-    return iterator
+    return _watched(iterator, patience)
+
+
+def _watched(iterator: Iterator, patience: float) -> Iterator:
+    """Passes items on; a thread waits for them, since a read that hangs cannot be interrupted."""
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    wanted: queue.SimpleQueue = queue.SimpleQueue()
+
+    def pull() -> None:
+        while wanted.get():
+            try:
+                ready.put((next(iterator), None))
+            except BaseException as error:  # all of them belong to the thread that asked
+                ready.put((None, error))
+
+    threading.Thread(target=pull, daemon=True).start()
+    try:
+        while True:
+            wanted.put(True)
+            try:
+                item, error = ready.get(timeout=patience)
+            except queue.Empty:
+                raise StoppedEarly(
+                    f"no batch came for {patience:g} s: a disk or network share does not answer;"
+                    " look at it and run the same command again"
+                ) from None
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        wanted.put(False)

@@ -1,8 +1,7 @@
 """Batches are functions of seed and step; twins belong together; bad pictures are named."""
 
 import dataclasses
-import io
-import zipfile
+import threading
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from PIL import Image
 
 from artifygan_jax.data import edges
 from artifygan_jax.data.faces import Faces
-from artifygan_jax.data.split import held_out
-from artifygan_jax.data.streams import Batches, Mix, Pictures, Smoothed, Stream, load, square
-from artifygan_jax.errors import UserError
+from artifygan_jax.data.pictures import Mix, Pictures
+from artifygan_jax.data.streams import Batches, Smoothed, Stream, load, square
+from artifygan_jax.errors import StoppedEarly, UserError
 
 
 @dataclasses.dataclass
@@ -146,34 +145,6 @@ def test_kept_pictures_are_read_once():
     np.testing.assert_array_equal(batches[0]["photo"], first)
 
 
-def test_pictures_come_from_folder_zip_and_folder_in_zip(tmp_path):
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for i in range(3):
-            data = io.BytesIO()
-            Image.new("RGB", (8, 8), (i, i, i)).save(data, "PNG")
-            archive.writestr(f"faces/{i}.jpg", data.getvalue())  # PNG data: content decides
-    for i in range(3):
-        save(tmp_path / "faces" / f"{i}.png", i, (8, 8))
-    for path in ("set.zip", "set.zip/faces", "faces"):
-        source = Pictures(str(tmp_path / path))
-        assert [int(source[i][0, 0, 0]) for i in range(len(source))] == [0, 1, 2]
-
-
-def test_train_and_held_out_parts_are_the_one_split(tmp_path):
-    for i in range(16):
-        save(tmp_path / f"{i:02}.png", i)
-    everything = Pictures(str(tmp_path))
-    names = [everything.name(i) for i in range(16)]
-    parts = {}
-    for split in ("train", "held_out"):
-        source = Pictures(str(tmp_path), split)
-        parts[split] = [source.name(i) for i in range(len(source))]
-    assert parts["held_out"] == [n for n, out in zip(names, held_out(names), strict=True) if out]
-    assert sorted(parts["train"] + parts["held_out"]) == names
-    with pytest.raises(UserError, match="allowed are all, train, held_out"):
-        len(Pictures(str(tmp_path), "test"))
-
-
 def folder_with_bad(path, good, bad):
     for i in range(good):
         save(path / f"g{i:05}.png", i % 250, (16, 16))
@@ -211,3 +182,74 @@ def test_a_set_smaller_than_a_batch_repeats_and_says_so(caplog):
 def test_sizes_that_cannot_be_are_named(changes):
     with pytest.raises(UserError, match="data.photo: size"):
         Batches({"photo": Stream(Numbers(4), **changes)}, 2)
+
+
+def test_a_bad_picture_takes_its_twin_with_it(tmp_path):
+    for i in range(1200):
+        save(tmp_path / "a" / f"{i:04}.png", i % 100, (16, 16))
+    for i in range(1200):
+        save(tmp_path / "b" / f"{i:04}.png", i % 100 + 100, (16, 16))
+    (tmp_path / "a" / "0007.png").write_bytes(b"not a picture")
+    spec = {
+        "cartoon": Stream(Pictures(str(tmp_path / "a")), size=16),
+        "smooth": Smoothed("cartoon", Pictures(str(tmp_path / "b"))),
+    }
+    batches = Batches(spec, 100)
+    for k in range(12):
+        batch = batches[k]
+        np.testing.assert_array_equal(batch["cartoon"] + 100, batch["smooth"])
+
+
+def packed_and_plain(tmp_path, source, **twins):
+    """The first batches of one stream, read from its source and from its pack."""
+    found = []
+    for pack in ("", str(tmp_path / "packs")):
+        batches = Batches({"cartoon": Stream(source, size=32, pack=pack), **twins}, 4, steps=8)
+        found.append(list(load(batches)))
+    return found
+
+
+def test_packed_streams_give_the_same_batches_and_read_no_picture_again(tmp_path, monkeypatch):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i, face in enumerate([Faces("cartoon", 10, 0, 48)[i] for i in range(10)]):
+        Image.fromarray(face).save(folder / f"{i}.png")
+    twins = {"smooth": Smoothed("cartoon")}
+    plain, packs = packed_and_plain(tmp_path, Pictures(str(folder)), **twins)
+    for a, b in zip(plain, packs, strict=True):
+        for name in ("cartoon", "smooth"):
+            np.testing.assert_array_equal(a[name], b[name])
+    monkeypatch.setattr(Pictures, "__getitem__", lambda *_: pytest.fail("it is packed"))
+    again = Batches({"cartoon": Stream(Pictures(str(folder)), 32, pack=str(tmp_path / "packs"))}, 4)
+    np.testing.assert_array_equal(next(load(again))["cartoon"], plain[0]["cartoon"])
+
+
+def test_a_mix_is_packed_source_by_source(tmp_path):
+    mix = Mix((Faces("cartoon", 6, 0, 32), Faces("photo", 5, 1, 32)), (1.0, 3.0))
+    plain, packs = packed_and_plain(tmp_path, mix)
+    assert len(list((tmp_path / "packs").glob("cartoon-*.npy"))) == 2
+    for a, b in zip(plain, packs, strict=True):
+        np.testing.assert_array_equal(a["cartoon"], b["cartoon"])
+
+
+def test_a_hanging_read_ends_the_wait_and_says_so():
+    release = threading.Event()
+
+    class Hanging(Numbers):
+        def __getitem__(self, index):
+            release.wait(30)
+            return super().__getitem__(index)
+
+    batches = Batches({"photo": Stream(Hanging(4), size=16)}, 2)
+    with pytest.raises(StoppedEarly, match="no batch came for 0.2 s.*run the same command again"):
+        next(load(batches, patience=0.2))
+    release.set()
+
+
+def test_the_error_of_a_reading_thread_arrives_as_it_was():
+    class Broken(Numbers):
+        def __getitem__(self, index):
+            raise OSError("image 150 is cut")
+
+    with pytest.raises(OSError, match="image 150 is cut"):
+        next(load(Batches({"photo": Stream(Broken(4), size=16)}, 2)))
