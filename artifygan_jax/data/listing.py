@@ -221,6 +221,14 @@ def _in_zip(archive: Path, folder: str) -> list[Entry]:
 
 def _members(archive: Path) -> dict[str, Member]:
     """Place of every file of the archive by name; of members named alike the last, as unzip."""
+    return dict(zip_directory(archive))
+
+
+def zip_directory(archive: Path) -> list[tuple[str, Member]]:
+    """Name and place of every regular file of a zip in its order, twins and all; reads no member.
+
+    Raises `UserError`: no zip, too many members, or one whose name points outside the archive.
+    """
     try:
         with zipfile.ZipFile(archive) as file:
             infos = [info for info in file.infolist() if not info.is_dir()]
@@ -229,13 +237,13 @@ def _members(archive: Path) -> dict[str, Member]:
         raise UserError(f"{archive}: cannot be read as a zip: {reason}") from error
     if len(infos) > MAX_MEMBERS:
         raise UserError(f"{archive}: {len(infos)} members, at most {MAX_MEMBERS}")
-    members = {}
+    members = []
     for info in infos:
         name = info.filename.replace("\\", "/")
         if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
             raise UserError(f"{archive}: refused, member {name!r} points outside the archive")
         if stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG):  # no links, no devices
-            members[str(PurePosixPath(name))] = Member(
+            member = Member(
                 info.header_offset,
                 info.compress_size,
                 info.file_size,
@@ -243,6 +251,7 @@ def _members(archive: Path) -> dict[str, Member]:
                 info.compress_type,
                 info.flag_bits,
             )
+            members.append((str(PurePosixPath(name)), member))
     return members
 
 

@@ -1,0 +1,1 @@
+"""CelebA from its official files as a tensorflow-datasets data set."""
