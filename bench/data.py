@@ -2,12 +2,14 @@
 
     python bench/data.py --size=256 --batch=8 --rates=7,500
 
-Draws faces into a zip of JPEGs (178 x 218, the size of CelebA's aligned pictures) and reads it: as
-the streams do (PIL decodes, centre square, bicubic), with the edge-smoothed twins made on the fly,
-from prepared pictures in memory, and with grain's threads; a torch DataLoader does the same work,
-in this process and with worker processes. With one thread the numbers are per core. The other run
-also says what share of its time a consumer of `--rates` images/s waits for pictures and twins: it
-sleeps as long as a step would keep the device busy, so it stands for a GPU, not for a training CPU.
+Draws faces into a zip of JPEGs (178 x 218, the size of CelebA's aligned pictures), or takes the real
+archive of `--zip`, and reads it: as streams do from the zip, and from the dataset that `prepare celeba`
+makes of it (decode, centre square, bicubic); with the edge-smoothed twins made on the fly; from packed
+and from kept pictures; and with grain's threads. A torch DataLoader does the same work (PIL decodes,
+same square), in this process and with worker processes, and reads the packed array. With one thread the
+numbers are per core. The other run also says what share of its time a consumer of `--rates` images/s
+waits for pictures and twins: it sleeps as long as a step would keep the device busy, so it stands for a
+GPU, not for a training CPU.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from artifygan_jax.data import streams
+from artifygan_jax.data.celeba.celeba_dataset_builder import prepare_celeba
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.data.streams import Batches, Smoothed, Stream
@@ -39,6 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--count", type=int, default=64, help="different faces in the zip")
+    parser.add_argument("--zip", help="a real img_align_celeba.zip instead of drawn faces")
     parser.add_argument("--steps", type=int, default=16, help="batches in a sample")
     parser.add_argument("--grain", type=common.numbers, default=[1, 2, 4], help="threads (1,2,4)")
     parser.add_argument("--rates", type=common.numbers, default=[7, 500], help="of the consumer")
@@ -47,8 +51,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace, metric: str) -> dict[str, Any]:
     """All rows of one run."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "faces.zip"
-        write_zip(path, args.count)
+        path = pathlib.Path(folder) / "img_align_celeba.zip"
+        if args.zip:
+            path.symlink_to(pathlib.Path(args.zip).resolve())
+        else:
+            write_zip(path, args.count)
+        prepare_celeba(folder, folder, allow_missing=True)
         missing = common.torch_missing(args)
         contenders = ours(args, path)
         if not missing:
@@ -81,12 +89,12 @@ def write_zip(path: pathlib.Path, count: int) -> None:
             face = Image.fromarray(faces[i][:, margin : margin + WIDTH])
             face.save(file, "JPEG", quality=QUALITY)
             for j in range(COPIES):
-                archive.writestr(f"{i:06d}-{j:02d}.jpg", file.getvalue())
+                archive.writestr(f"img_align_celeba/{COPIES * i + j:06d}.jpg", file.getvalue())
 
 
-def batches(args, path: pathlib.Path, *, keep: bool = False, twins: bool = False) -> Batches:
-    """`--steps` batches of the zip."""
-    named: dict[str, Any] = {"cartoon": Stream(Pictures(str(path)), args.size, keep=keep)}
+def batches(args, path: pathlib.Path, *, twins: bool = False, **cache: Any) -> Batches:
+    """`--steps` batches of the zip or the dataset."""
+    named: dict[str, Any] = {"cartoon": Stream(Pictures(str(path)), args.size, **cache)}
     if twins:
         named["smooth"] = Smoothed("cartoon")
     return Batches(named, args.batch, steps=args.steps)
@@ -104,12 +112,31 @@ def ours(args, path: pathlib.Path) -> common.Contenders:
             pass
 
     plain = batches(args, path)
+    dataset = batches(args, path.parent / "celeba")
+    pack = batches(args, path, pack=str(path.parent / "packs"))
+    pack.pack()
     return {
         "decode and square": functools.partial(read, plain),
+        "the same from a dataset": functools.partial(read, dataset),
         "and edge-smoothed twins": functools.partial(read, batches(args, path, twins=True)),
+        "packed on disk": functools.partial(read, pack),
         "kept in memory": functools.partial(read, batches(args, path, keep=True)),
         **{f"grain, {n} thread(s)": functools.partial(load, plain, n) for n in args.grain},
     }
+
+
+class Mapped:
+    """The packed array for torch."""
+
+    def __init__(self, path: pathlib.Path, length: int):
+        self.array = np.load(next((path.parent / "packs").glob("*.npy")), mmap_mode="r")
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.array(self.array[index % len(self.array)])
 
 
 class Decoded:
@@ -118,7 +145,7 @@ class Decoded:
     def __init__(self, path: pathlib.Path, size: int, length: int):
         self.path, self.size, self.length = path, size, length
         with zipfile.ZipFile(path) as archive:
-            self.names = archive.namelist()
+            self.names = [name for name in archive.namelist() if name.endswith(".jpg")]
 
     def __len__(self) -> int:
         return self.length
@@ -157,6 +184,9 @@ def theirs(args, path: pathlib.Path, metric: str) -> common.Contenders:
             multiprocessing_context="spawn" if workers else None,
         )
         found[f"torch DataLoader, {workers} worker(s)"] = functools.partial(read, loader)
+    mapped: Any = Mapped(path, args.batch * args.steps)
+    loader = DataLoader(mapped, args.batch)
+    found["torch DataLoader, packed"] = functools.partial(read, loader)
     return found
 
 

@@ -10,7 +10,10 @@ Variants (--config=configs/artifygan.py:NAME). All paths start at the environmen
 ARTIFYGAN_DATA (default: data).
 
 * deck (default): 256 px, CelebA + COCO photos, Safebooru cartoons, batch 16, 240 epochs of 225 steps.
-  Needs VGG19 as a bundle named vgg19 (`convert --arch=vgg`). Expected: not yet measured.
+  Needs the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS --output=$ARTIFYGAN_DATA`)
+  and VGG19 as a bundle named vgg19 (`convert --arch=vgg`). Expected: not yet measured.
+* anime_faces: the same photos with the faces of anime_faces/faces.zip, 96 px crops, content by
+  SqueezeNet, half the channels: for what can be had without Safebooru and a GPU. Expected: see the README.
 * selfie2anime: 256 px, both sides of selfie2anime.zip, content by SqueezeNet 1.1 (`convert
   --arch=squeezenet --output` a folder `squeezenet` of the cache). Expected: not yet measured.
 * half: the same at 96 px with half the channels (3.3 M parameters), for two CPU cores and the zoo.
@@ -32,24 +35,25 @@ from artifygan_jax.phases import Ema
 DATA = os.environ.get("ARTIFYGAN_DATA", "data")
 
 
+def photos(split):
+    """CelebA's and COCO's photos, as many of the one as of the other."""
+    return Mix((Pictures(f"{DATA}/celeba", split), Pictures(f"{DATA}/coco", split)), (1.0, 1.0))
+
+
 def deck():
     """The deck: 240 epochs of 225 steps of 16, the first 10 epochs content only."""
-    photos = Mix(
-        (Pictures(f"{DATA}/celeba/img_align_celeba.zip"), Pictures(f"{DATA}/coco/train2017.zip")),
-        weights=(1.0, 1.0),
-    )
     return Experiment(
         method=ArtifyGAN(content=Content("vgg19", ("conv4_4",)), content_steps=10 * 225),
         data=dict(
-            photo=Stream(photos, size=256),
-            cartoon=Stream(Pictures(f"{DATA}/safebooru"), size=256),
+            photo=Stream(photos("train"), size=256),
+            cartoon=Stream(Pictures(f"{DATA}/safebooru", "train"), size=256),
             smooth=Smoothed("cartoon"),
         ),
         optim=dict(g=Adam(2e-4), d=Adam(2e-4)),
         ema=dict(g=Ema(kimg=10.0)),
         steps=240 * 225,
         batch_size=16,
-        evals=dict(samples=Samples(photos, every=2250)),
+        evals=dict(samples=Samples(photos("held_out"), every=2250)),
         checkpoint_every=2250,
         log_every=45,
     )
@@ -98,9 +102,21 @@ def half():
     return cfg
 
 
+def anime_faces():
+    """`half` on the deck's photos and 96 px anime faces."""
+    cfg = half()
+    cartoons = {k: Pictures(f"{DATA}/anime_faces/faces.zip", k) for k in ("train", "held_out")}
+    cfg.data["photo"].source = photos("train")
+    cfg.data["cartoon"].source = cartoons["train"]
+    cfg.evals["samples"].source = photos("held_out")
+    cfg.evals["held_out"].photos = photos("held_out")
+    cfg.evals["held_out"].cartoons = cartoons["held_out"]
+    return cfg
+
+
 def get_config(variant="deck"):
     """One of the variants above."""
-    variants = dict(deck=deck, selfie2anime=selfie2anime, half=half)
+    variants = dict(deck=deck, selfie2anime=selfie2anime, half=half, anime_faces=anime_faces)
     if variant not in variants:
         raise ValueError(f"variant {variant!r}; configs/artifygan.py has {', '.join(variants)}")
     return variants[variant]()

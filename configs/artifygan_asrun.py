@@ -7,10 +7,14 @@ from the first step; content is the sum of L1 over VGG16 pool4 of un-normalised 
     python -m artifygan_jax.train --config=configs/artifygan_asrun.py --workdir=runs/asrun
 
 Paths start at ARTIFYGAN_DATA (default: data); needs VGG16 as a bundle named vgg16
-(`convert --arch=vgg`). Differs: the notebook's "smoothed" cartoons were blurred maps of edges, which D
-tells apart at once; here they are edge-smoothed cartoons. Its inference fed 0..255 to a net in
-training mode, which with one picture is instance norm; here BatchNorm uses its running statistics.
-Expected: not yet measured.
+(`convert --arch=vgg`), the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS
+--output=$ARTIFYGAN_DATA`), and the notebook's "smoothed" cartoons, which are blurred maps of edges:
+
+    python -m artifygan_jax.prepare smooth --variant=deck --source=$ARTIFYGAN_DATA/safebooru \
+        --output=$ARTIFYGAN_DATA/safebooru_edges
+
+Differs: its inference fed 0..255 to a net in training mode, which with one picture is instance norm; here
+BatchNorm uses its running statistics. Expected: not yet measured.
 """
 
 import os
@@ -30,10 +34,7 @@ EPOCH = 225
 
 def get_config():
     """The one variant."""
-    photos = Mix(
-        (Pictures(f"{DATA}/celeba/img_align_celeba.zip"), Pictures(f"{DATA}/coco/train2017.zip")),
-        weights=(1.0, 1.0),
-    )
+    photos = Mix((Pictures(f"{DATA}/celeba"), Pictures(f"{DATA}/coco")), weights=(1.0, 1.0))
     return Experiment(
         method=ArtifyGAN(
             generator=GeneratorOptions(
@@ -48,7 +49,7 @@ def get_config():
         data=dict(
             photo=Stream(photos, size=256, flip=False),
             cartoon=Stream(Pictures(f"{DATA}/safebooru"), size=256, flip=False),
-            smooth=Smoothed("cartoon"),
+            smooth=Smoothed("cartoon", Pictures(f"{DATA}/safebooru_edges")),
         ),
         optim=dict(g=Adam(1e-3), d=Adam(1e-3)),
         steps=240 * EPOCH,

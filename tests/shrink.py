@@ -26,6 +26,8 @@ def shrink(cfg, *, steps_per_phase: int = 2):
             stream.source = faces(stream.source, "cartoon" if name == "cartoon" else "photo")
             stream.crop = PX - 4 if stream.crop or method.pool else 0
             stream.size = PX
+        else:
+            stream.source = None  # twins made as they are read
     for item in cfg.evals.values():
         item.every, item.count, item.size = 2, 4, PX
         for field in dataclasses.fields(item):

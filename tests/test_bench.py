@@ -38,6 +38,10 @@ CASES = {
         ("--size=32", "--batch=2", "--count=2", "--steps=2", "--grain=1"),
         {"path", "images_per_s", "ms_per_image", "faster"},
     ),
+    "prepare": (
+        ("--size=32", "--count=2"),
+        {"source", "task", "way", "images_per_s", "ratio", "differs"},
+    ),
     "compile_time": (
         ("--size=32", "--batch=2", "--channels=4"),
         {"config", "cache", "build", "content", "d_and_g", "rest", "total"},
@@ -76,7 +80,7 @@ def test_last_line_is_a_report_with_the_promised_columns(name, tmp_path):
         config = tmp_path / "tiny.py"
         config.write_text(TINY_CONFIG)
         flags = (*flags, f"--config={config}")
-    torch = () if name in ("peak", "conv_layers") else ("--no_torch",)
+    torch = () if name in ("peak", "conv_layers", "prepare") else ("--no_torch",)
     code, out, err = call(name, *TINY, "--no_compile", *torch, *flags, f"--json={file}")
     assert code == 0, err
     report = json.loads(out.splitlines()[-1])

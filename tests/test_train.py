@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.shrink import PX, shrink
 
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
-VARIANTS = {"artifygan": ["deck", "selfie2anime", "half"]}
+VARIANTS = {"artifygan": ["deck", "selfie2anime", "half", "anime_faces"]}
 ALL = [(name, v) for name in CONFIGS for v in VARIANTS.get(name, [None])]
 
 

@@ -24,6 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from artifygan_jax.data import decode
 from artifygan_jax.errors import UserError
 
 MAX_PIXELS = 64_000_000
@@ -113,6 +114,11 @@ def open_picture(
         if frames > 1:
             notes.append(f"first of {frames} frames")
         turn = _UPRIGHT.get(_orientation(image, notes))
+        if turn is None and (image.format, image.mode) == ("JPEG", "RGB"):
+            pixels = decode.jpeg(data, image.size)
+            if pixels is not None:  # no profile changes the pixels of a picture that is RGB
+                icc = _to_rgb_profile(image, notes)[1]
+                return Picture(pixels, None, icc, tuple(notes))
         _split_16_bit_key(image)
         image.load()
         image, icc = _to_rgb_profile(image, notes)
@@ -308,7 +314,7 @@ def _planes(
     ):  # fmt: skip
         raise UnreadablePicture(name, f"unsupported mode {image.mode}")
     if not image.has_transparency_data:
-        return image.convert("RGB"), None
+        return image if image.mode == "RGB" else image.convert("RGB"), None
     rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     alpha = rgba.getchannel("A")
     if alpha.getextrema() == (255, 255):

@@ -27,7 +27,7 @@ CHUNK = 64  # pictures that are decoded before they are written
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Packed:
-    """`packed[i]` uint8 `[S, S, 3]`; a picture that could not be read is refused again, by name."""
+    """`packed[i]` uint8 `[S, S, 3]`, not to be written to; a picture that could not be read is refused again, by name."""
 
     pictures: np.ndarray
     bad: dict[int, tuple[str, str]]
@@ -35,7 +35,7 @@ class Packed:
     def __getitem__(self, index: int) -> np.ndarray:
         if index in self.bad:
             raise UnreadablePicture(*self.bad[index])
-        return np.array(self.pictures[index])
+        return self.pictures[index]
 
 
 def open_or_build(

@@ -21,17 +21,14 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from artifygan_jax.data import listing
+from artifygan_jax.data import listing, png
 from artifygan_jax.data.images import UnreadablePicture, open_picture, printable
+from artifygan_jax.data.records import list_any
 from artifygan_jax.data.saving import write_whole
 from artifygan_jax.errors import UserError
 
 MANIFEST, JOURNAL = "manifest.json", "prepared.jsonl"
-ENCODINGS: dict[str, dict[str, Any]] = {
-    # Level 1 is three times faster than Pillow's default and a tenth larger.
-    ".png": dict(format="PNG", compress_level=1),
-    ".jpg": dict(format="JPEG", quality=95, subsampling=0),
-}
+SUFFIXES = (".png", ".jpg")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,17 +57,17 @@ def prepare(
     threads: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Does `work` on every picture of `source` (as `list_pictures` takes it) and writes the results.
+    """Does `work` on every picture of `source` (as `records.list_any` takes it) and writes the results.
 
     A run that was stopped goes on where it was; inputs that failed are tried again. `options` is all
     that decides what the outputs look like: a folder prepared otherwise is refused, and so is one
     that holds other things. `threads` 0 is one for each core. Returns the summary with `done`,
     `skipped` (made before), `failed`, `failures`. Raises `UserError`.
     """
-    if suffix not in ENCODINGS:
-        raise UserError(f"format {suffix!r}; allowed are {', '.join(ENCODINGS)}")
+    if suffix not in SUFFIXES:
+        raise UserError(f"format {suffix!r}; allowed are {', '.join(SUFFIXES)}")
     output = Path(output)
-    entries = listing.list_pictures(source, exclude=output)
+    entries = list_any(source, exclude=output)
     paths = listing.output_names(entries, output, suffix)
     head = {
         "verb": verb,
@@ -85,7 +82,7 @@ def prepare(
         if skipped:
             say(f"going on: {skipped} of {len(entries)} pictures were prepared before")
         records = {entry.name: before.get(entry.name) for entry in entries}
-        do = _Job(work, output, suffix, background)
+        do = _Job(work, output, suffix, background, frozenset(str(p).casefold() for p in paths))
         with open(output / JOURNAL, "a", encoding="utf-8") as journal:
             for record in _progress(_in_order(do, jobs, threads or os.cpu_count() or 1), jobs, say):
                 journal.write(json.dumps(record) + "\n")
@@ -102,6 +99,7 @@ class _Job:
     output: Path
     suffix: str
     background: tuple[int, int, int]
+    taken: frozenset[str]  # the files of all inputs, letter case ignored
 
     def __call__(self, entry: listing.Entry, path: Path) -> dict[str, Any]:
         try:
@@ -112,12 +110,22 @@ class _Job:
         outputs = []
         for one in made:
             file = path.with_name(f"{path.stem}{one.part}{self.suffix}")
-            buffer = io.BytesIO()
-            Image.fromarray(np.ascontiguousarray(one.rgb)).save(buffer, **ENCODINGS[self.suffix])
-            write_whole(file, buffer.getvalue())
+            # The second face of a.jpg is not to overwrite the only one of a_2.jpg.
+            while one.part and str(file).casefold() in self.taken:
+                file = file.with_name(f"{file.stem}_{self.suffix}")
+            write_whole(file, encoded(one.rgb, self.suffix))
             outputs.append({"file": file.relative_to(self.output).as_posix(), **one.facts})
         notes = {"notes": list(picture.notes)} if picture.notes else {}
         return {"input": entry.name, "outputs": outputs, **notes}
+
+
+def encoded(rgb: np.ndarray, suffix: str) -> bytes:
+    """uint8 `[H, W, 3]` as a file: PNG, or JPEG of quality 95 with its colours at full resolution."""
+    if suffix == ".png":
+        return png.encode(rgb)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 def _in_order(do: _Job, jobs: Sequence[tuple], threads: int) -> Iterator[dict[str, Any]]:
@@ -171,7 +179,7 @@ def _begin(output: Path, head: dict[str, Any]) -> dict[str, dict]:
     """What was done before, by input; `UserError` where the folder is something else."""
     manifest = output / MANIFEST
     if manifest.exists():
-        old = _read_manifest(manifest)
+        old, head = _read_manifest(manifest), json.loads(json.dumps(head))  # tuples become lists
         changed = [
             f"{key}: {json.dumps(old.get(key))} -> {json.dumps(head[key])}"
             for key in head
@@ -217,7 +225,9 @@ def read_journal(output: str | os.PathLike) -> dict[str, dict[str, Any]]:
             try:
                 record = json.loads(line)
                 records[record["input"]] = record
-            except (ValueError, KeyError, TypeError) as error:
+                if not all("file" in one for one in record.get("outputs", ())):
+                    raise ValueError("an output without a file")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"{path}:{number} is damaged ({error}); remove the folder"
                 ) from error

@@ -10,17 +10,22 @@ import hashlib
 import io
 import json
 import logging
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from artifygan_jax.data.images import UnreadablePicture
 from artifygan_jax.data.labels import Labels
+from artifygan_jax.data.listing import list_pictures
 from artifygan_jax.data.saving import write_whole
 from artifygan_jax.errors import UserError
 
 INDEX = "index.npz"
+_INFO = "dataset_info.json"
+_POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 
 
 def dataset_folder(path: str) -> pathlib.Path | None:
@@ -43,9 +48,6 @@ def dataset_folder(path: str) -> pathlib.Path | None:
             f"{path} holds several datasets ({', '.join(str(p) for p in sorted(found)[:4])}); name one"
         )
     return max(found, key=lambda p: [int(n) if n.isdigit() else 0 for n in p.name.split(".")])
-
-
-_INFO = "dataset_info.json"
 
 
 @dataclasses.dataclass
@@ -93,6 +95,21 @@ class Records:
     def labels(self) -> Labels:
         """The labels, in the order of `names`."""
         return self._index[2]
+
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Five points float32 `[5, 2]` (x, y) by name, where the dataset has them (CelebA's order:
+        left eye, right eye, nose, left and right corner of the mouth)."""
+        found = {}
+        for name, record in zip(self.names, self._index[1]):
+            try:
+                features = self._features(int(record))
+            except _BadRecord:  # it is named when its picture is read
+                continue
+            keys = [f"landmarks/{part}_{axis}" for part in _POINTS for axis in "xy"]
+            if all(key in features for key in keys):
+                points = [features[key].int64_list.value[0] for key in keys]
+                found[name] = np.array(points, np.float32).reshape(5, 2)
+        return found
 
     def read(self, index: int) -> bytes:
         """The bytes of picture `index` (in the order of `names`). Raises `UnreadablePicture`."""
@@ -155,6 +172,29 @@ class Records:
             elif key == "name":
                 name = value.bytes_list.value[0].decode()
         return name, words
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordEntry:
+    """One picture of a dataset, with what `listing.Entry` has."""
+
+    name: str
+    path: pathlib.Path
+    records: Records
+    member: int
+
+    def read(self) -> bytes:
+        """Its bytes; any thread may. Raises `UnreadablePicture`."""
+        return self.records.read(self.member)
+
+
+def list_any(where: str | os.PathLike, *, exclude: pathlib.Path | None = None) -> Sequence:
+    """The pictures of a prepared dataset, or of what `listing.list_pictures` takes, by name."""
+    folder = dataset_folder(os.fspath(where))
+    if folder is None:
+        return list_pictures(where, exclude=exclude)
+    records = Records(folder)
+    return [RecordEntry(name, folder, records, i) for i, name in enumerate(records.names)]
 
 
 class _BadRecord(Exception):

@@ -1,0 +1,1 @@
+"""Safebooru (and Danbooru) pictures: metadata, downloads, and a tensorflow-datasets data set of them."""

@@ -1,0 +1,132 @@
+"""The command `prepare`: its verbs end to end, its mistakes on one line, its second runs."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artifygan_jax import cli, prepare
+from artifygan_jax.data import edges
+from artifygan_jax.data.faces import Faces
+from artifygan_jax.data.pictures import Pictures
+from artifygan_jax.errors import UserError
+from tests.conftest import ROOT
+from tests.data import tiny_dataset
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three drawn faces, of which one lies sideways in its file, and a text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        image = Image.fromarray(Faces("photo", 3, 0, 80)[i][:, :70])
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 1 else 1
+        image.save(folder / f"{i}.jpg", exif=exif)
+    (folder / "note.png").write_text("not a picture")
+    return folder
+
+
+def run(*argv):
+    return prepare.main([str(a) for a in argv])
+
+
+def test_images_are_upright_squares_and_failures_are_named(photos, tmp_path):
+    output = tmp_path / "out"
+    summary, code = run("images", f"--source={photos}", f"--output={output}", "--size=32")
+    assert code == cli.SOME_FAILED
+    assert summary["done"] == 3 and summary["failures"][0]["input"] == "note.png"
+    for i in range(3):
+        with Image.open(output / f"{i}.png") as image:
+            assert image.size == (32, 32) and image.mode == "RGB"
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["verb"] == "images" and manifest["options"]["size"] == 32
+    assert manifest["counts"] == {"inputs": 4, "pictures": 3, "left_out": 1}
+    assert manifest["left_out"][0]["input"] == "note.png"
+
+
+def test_a_second_run_goes_on_and_other_options_are_refused(photos, tmp_path, capsys):
+    call = ("images", f"--source={photos}", f"--output={tmp_path / 'out'}")
+    run(*call, "--size=32")
+    (tmp_path / "out" / "2.png").unlink()
+    capsys.readouterr()
+    summary, _ = run(*call, "--size=32")
+    assert (summary["done"], summary["skipped"], summary["failed"]) == (1, 2, 1)
+    assert "going on: 2 of 4 pictures were prepared before" in capsys.readouterr().err
+    with pytest.raises(UserError, match="prepared in another way .*32.*64.*give another --output"):
+        run(*call, "--size=64")
+
+
+def test_smooth_pairs_with_its_pictures_in_training(tmp_path):
+    cartoons = tmp_path / "cartoons"
+    cartoons.mkdir()
+    for i in range(2):
+        Image.fromarray(Faces("cartoon", 2, 0, 64)[i]).save(cartoons / f"{i}.png")
+    output = tmp_path / "smooth"
+    _, code = run("smooth", f"--source={cartoons}", f"--output={output}", "--size=64")
+    assert code == cli.DONE
+    plain, twins = Pictures(str(cartoons)), Pictures(str(output))
+    for i in range(2):
+        assert twins.name(i) == plain.name(i)
+        np.testing.assert_array_equal(twins[i], edges.smooth(plain[i]))
+        assert (twins[i] != plain[i]).any()
+
+
+def test_a_prepared_dataset_is_a_source_too(tmp_path):
+    folder = tiny_dataset.write(tmp_path / "data")
+    call = ("images", f"--source={folder.parent}", f"--output={tmp_path / 'out'}", "--size=16")
+    summary, code = run(*call)
+    assert code == cli.DONE and summary["done"] == 12
+    assert (tmp_path / "out" / "004.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "required: VERB"),
+        (["celebra"], "invalid choice: 'celebra'"),
+        (["celeba", "--source=x"], "required: --output"),
+        (["images", "--source=x", "--output=y", "--siz=3"], "'--siz' .did you mean '--size'"),
+        (["images", "--source=nowhere", "--output=y"], "nowhere: no such place"),
+        (["images", "--source=.", "--output=y", "--background=blu"], "give a colour name"),
+        (["images", "--source=.", "--output=y", "--size=3"], "size 3; allowed are 16"),
+        (["smooth", "--source=.", "--output=y", "--variant=dek"], "invalid choice: 'dek'"),
+        (["align", "--source=.", "--output=y", "--size=9"], "size is 9; allowed are 16"),
+        (["celeba", "--source=nowhere", "--output=y"], "img_align_celeba.zip"),
+        (["coco", "--source=nowhere", "--output=y"], "train2017.zip"),
+        (["safebooru", "--source=nowhere", "--output=y", "--download"], "all_data.csv"),
+        (
+            ["safebooru", "--source=x", "--output=y", "--download", "--pictures=z"],
+            "not allowed with",
+        ),
+        (["eda", "--source=nowhere", "--output=y"], "nowhere"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_writes_nothing(argv, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=words) as error:
+        run(*argv)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.smoke
+def test_help_and_summary_through_the_real_command(photos, tmp_path):
+    command = [sys.executable, "-m", "artifygan_jax.prepare"]
+    helped = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert helped.returncode == 0
+    for verb in ("celeba", "coco", "safebooru", "images", "smooth", "align", "eda"):
+        assert f"\n    {verb}" in helped.stdout
+    done = subprocess.run(
+        [*command, "images", f"--source={photos}", f"--output={tmp_path / 'o'}", "--size=16"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == cli.SOME_FAILED
+    assert json.loads(done.stdout.splitlines()[-1])["done"] == 3
+    assert "note.png: left out: not an image" in done.stderr
