@@ -84,6 +84,24 @@ def test_a_prepared_dataset_is_a_source_too(tmp_path):
     assert (tmp_path / "out" / "004.png").exists()
 
 
+def test_danbooru_posts_rated_s_are_all_refused_without_a_request(tmp_path):
+    posts = [
+        {
+            "id": i,
+            "tag_string": "1girl smile",
+            "rating": "s",
+            "file_url": "https://cdn.donmai.us/a.jpg",
+        }
+        for i in range(3)
+    ]
+    (tmp_path / "posts.json").write_text(json.dumps(posts))
+    words = "none of 3 danbooru posts is left.*3 refused .3 for rating"
+    with pytest.raises(UserError, match=words):
+        run("safebooru", f"--source={tmp_path}", f"--output={tmp_path / 'out'}", "--download")
+    audit = (tmp_path / "out" / "safebooru_pictures" / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line)["verdict"] for line in audit] == ["refused"] * 3
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

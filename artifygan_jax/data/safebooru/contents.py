@@ -59,7 +59,7 @@ def collect(
         if len(chosen) == count:
             break
     if not chosen:
-        raise UserError(_nothing(metadata, pictures, tally, left_out))
+        raise UserError(nothing(metadata, pictures, tally, left_out))
     record = {
         **_record(metadata, tally),
         "features_left_out": [],
@@ -172,7 +172,8 @@ def _record(metadata: Metadata, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _nothing(metadata: Metadata, pictures: Path, tally: Tally, left_out: Counter[str]) -> str:
+def nothing(metadata: Metadata, pictures: Path, tally: Tally, left_out: Counter[str]) -> str:
+    """Why no post is left, for a `UserError`."""
     refused = ", ".join(f"{n} for {why}" for why, n in tally.refused.most_common())
     why = f"{tally.unasked} without the tags asked for, {tally.refused.total()} refused"
     why += f" ({refused})" if refused else ""

@@ -7,6 +7,7 @@ stored pictures are the files as they came, byte for byte: JPEG, PNG or WebP.
 import functools
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,8 @@ def prepare_safebooru(
         downloads = _downloads(run, tally)
         if run.stopped:
             return {**downloads, "failed": run.failed, "failures": run.failures}
+        if not tally.accepted:
+            raise UserError(safebooru.nothing(metadata, folder, tally, Counter()))
     elif not folder.exists():
         raise UserError(
             f"{folder}: no pictures there; give their folder as --pictures, or add --download"
