@@ -13,7 +13,7 @@ ARTIFYGAN_DATA (default: data).
   Needs the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS --output=$ARTIFYGAN_DATA`)
   and VGG19 as a bundle named vgg19 (`convert --arch=vgg`). Expected: not yet measured.
 * anime_faces: the same photos with the faces of anime_faces/faces.zip, 96 px crops, content by
-  SqueezeNet, half the channels: for what can be had without Safebooru and a GPU. Expected: see the README.
+  SqueezeNet, half the channels: for what can be had without Safebooru and a GPU. Expected: not yet measured.
 * selfie2anime: 256 px, both sides of selfie2anime.zip, content by SqueezeNet 1.1 (`convert
   --arch=squeezenet --output` a folder `squeezenet` of the cache). Expected: not yet measured.
 * half: the same at 96 px with half the channels (3.3 M parameters), for two CPU cores and the zoo.

@@ -172,29 +172,31 @@ class Batches(Sequence):
         """
         while True:
             try:
-                return [self._cached(name, source, index) for name in names]
+                leader = self._cached(names[0], source, index)
+                return [leader, *(self._cached(n, source, index, leader) for n in names[1:])]
             except UnreadablePicture as error:
                 self._note_bad(source, source.name(index), str(error))
                 index = (index + 1) % len(source)
 
-    def _cached(self, name: str, source, index: int) -> np.ndarray:
+    def _cached(self, name: str, source, index: int, leader=None) -> np.ndarray:
         pack = self._packs.get((name, id(source)))
         if pack is not None:
             return pack[index]
         key = (name, id(source), index)
         if key not in self._kept:
-            image = self._prepared(name, source, index)
+            image = self._prepared(name, source, index, leader)
             if not leader_of(self.streams, name).keep:
                 return image
             self._kept[key] = image
         return self._kept[key]
 
-    def _prepared(self, name: str, source, index: int) -> np.ndarray:
+    def _prepared(self, name: str, source, index: int, leader=None) -> np.ndarray:
+        """The picture of a stream or a twin; `leader` is the one that it is the twin of, if at hand."""
         spec = self.streams[name]
         if isinstance(spec, Stream):
             return square(source[index], spec.size)
         if spec.source is None:
-            return edges.smooth(self._cached(spec.of, source, index))
+            return edges.smooth(self._cached(spec.of, source, index) if leader is None else leader)
         twin = spec.source[self._twin_index(name, source, index)]
         return square(twin, leader_of(self.streams, name).size)
 
