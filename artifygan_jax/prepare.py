@@ -206,7 +206,12 @@ def _own_landmarks(a) -> Mapping[str, np.ndarray]:
     if a.landmarks:
         from artifygan_jax.data.celeba import contents
 
-        return contents.read_landmarks(a.landmarks)
+        try:
+            data = Path(a.landmarks).expanduser().read_bytes()
+        except OSError as error:
+            raise UserError(f"--landmarks={a.landmarks}: {error.strerror or error}") from error
+        rows = contents.parse(contents.TABLES["landmarks"], data)
+        return {name: np.array(row, np.float32).reshape(5, 2) for name, row in rows.items()}
     folder = records.dataset_folder(a.source)
     return records.Records(folder).landmarks() if folder else {}
 
@@ -217,13 +222,21 @@ def _detector():
 
     from artifygan_jax import bundle, detect
 
-    jax.config.update("jax_compilation_cache_dir", str(bundle.cache() / "xla"))
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(bundle.cache() / "xla"))
     return detect.Detector.from_package()
 
 
 def _face_boxes(a) -> Callable:
-    """Where faces are, for a crop."""
-    raise NotImplementedError
+    """Where faces are, for a crop: a square about each box, with a margin on every side."""
+    from artifygan_jax import bundle
+    from artifygan_jax.data import anime_faces
+
+    if a.crop == "anime_face":
+        cascade = anime_faces.find_cascade(a.cascade, bundle.cache())
+        return anime_faces.cropper(anime_faces.AnimeFaces(cascade), 0.25, a.faces)
+    detector = _detector()
+    return anime_faces.cropper(lambda rgb: [face.box for face in detector(rgb)], 0.3, a.faces)
 
 
 def _prepare(a, work: prepared.Work, options: dict[str, Any]) -> dict[str, Any]:

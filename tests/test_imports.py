@@ -21,6 +21,7 @@ RANK = {
     "bundle": 3,
     "tiling": 4,
     "content": 4,
+    "detect": 5,
     "inference": 5,
     "logs": 5,
     "weights": 5,
@@ -49,6 +50,7 @@ RANK = {
 ALLOWED = {
     ("methods", "phases"),  # a method is a table of phases, and knows no optimiser or checkpoint
     ("phases", "optim"),
+    ("detect", "weights"),  # the face detector's own, which no bundle holds
     ("demo", "train"),  # the demo is two commands in a row: train, then what `load` gives
     ("demo", ""),
 }

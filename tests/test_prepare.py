@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from artifygan_jax import cli, prepare
-from artifygan_jax.data import edges
+from artifygan_jax.data import edges, prepared
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.errors import UserError
@@ -100,6 +100,74 @@ def test_danbooru_posts_rated_s_are_all_refused_without_a_request(tmp_path):
         run("safebooru", f"--source={tmp_path}", f"--output={tmp_path / 'out'}", "--download")
     audit = (tmp_path / "out" / "safebooru_pictures" / "audit.jsonl").read_text().splitlines()
     assert [json.loads(line)["verdict"] for line in audit] == ["refused"] * 3
+
+
+@pytest.fixture
+def astronaut(tmp_path):
+    """A folder with the public-domain portrait, a copy lying on its side, and a wall without a face."""
+    data = pytest.importorskip("skimage.data")
+    folder = tmp_path / "portraits"
+    folder.mkdir()
+    image = Image.fromarray(data.astronaut())
+    image.save(folder / "astronaut.png")
+    image.rotate(90).save(folder / "rolled.png")
+    Image.new("RGB", (300, 200), "grey").save(folder / "wall.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_faces_are_aligned_however_they_lie(astronaut, tmp_path):
+    output = tmp_path / "faces"
+    summary, code = run("align", f"--source={astronaut}", f"--output={output}", "--size=128")
+    assert code == cli.SOME_FAILED
+    assert summary["failures"] == [{"input": "wall.png", "reason": "no face found"}]
+    upright, rolled = (np.asarray(Image.open(output / f"{n}.png")) for n in ("astronaut", "rolled"))
+    assert upright.shape == rolled.shape == (128, 128, 3)
+    inner = np.s_[24:104, 24:104]
+    difference = np.abs(upright[inner].astype(int) - rolled[inner]).mean()
+    assert difference < 12, difference  # two detections; other halves of the picture differ by 60
+    records = prepared.read_journal(output)
+    assert "turned" in records["rolled.png"]["outputs"][0]["found"]
+    left, right = records["astronaut.png"]["outputs"][0]["landmarks"][:2]
+    assert abs(left[0] - 203) < 4 and abs(right[0] - 246) < 4 and abs(left[1] - 101) < 4
+
+
+@pytest.mark.slow
+def test_a_face_crop_is_about_the_face(astronaut, tmp_path):
+    call = ("images", f"--source={astronaut}", f"--output={tmp_path / 'o'}", "--size=64")
+    summary, _ = run(*call, "--crop=face")
+    assert summary["done"] == 2
+    left, top, right, bottom = prepared.read_journal(tmp_path / "o")["astronaut.png"]["outputs"][0][
+        "box"
+    ]
+    assert left < 180 < 250 < right and top < 80 < 150 < bottom and right - left < 250
+
+
+def test_own_landmarks_go_before_the_detector(photos, tmp_path):
+    (photos / "note.png").unlink()
+    table = tmp_path / "list_landmarks_align_celeba.txt"
+    columns = " ".join(
+        f"{p}_{x}" for p in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for x in "xy"
+    )
+    rows = [f"{i:06}.jpg 25 30 45 30 35 42 27 55 43 55" for i in range(3)]
+    table.write_text("3\n" + columns + "\n" + "\n".join(rows) + "\n")
+    for i in range(3):
+        (photos / f"{i}.jpg").rename(photos / f"{i:06}.jpg")
+    call = ("align", f"--source={photos}", f"--output={tmp_path / 'o'}", "--size=32")
+    summary, code = run(*call, f"--landmarks={table}")
+    assert code == cli.DONE and summary["done"] == 3
+    for record in prepared.read_journal(tmp_path / "o").values():
+        assert record["outputs"][0]["found"] == "own landmarks"
+    table.write_text("3\n" + columns + "\n" + rows[0][:-3] + "\n")
+    with pytest.raises(UserError, match="list_landmarks_align_celeba.txt.*9 numbers, 10 expected"):
+        run(*call, f"--landmarks={table}")
+
+
+def test_anime_faces_want_their_cascade(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARTIFYGAN_CACHE", str(tmp_path / "cache"))
+    call = ("images", f"--source={photos}", f"--output={tmp_path / 'o'}", "--crop=anime_face")
+    with pytest.raises(UserError, match="lbpcascade_animeface.xml.*--cascade=FILE"):
+        run(*call)
 
 
 @pytest.mark.parametrize(

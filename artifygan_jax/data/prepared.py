@@ -76,6 +76,8 @@ def prepare(
     }
     listing.writable_folder(output)
     with _sole(output):
+        for part in output.rglob(".*.part"):  # of a run that was killed while it wrote
+            part.unlink()
         before = _begin(output, head)
         jobs = [job for job in zip(entries, paths) if not _done(before.get(job[0].name), output)]
         skipped = len(entries) - len(jobs)
