@@ -47,7 +47,7 @@ def save(
     directory = pathlib.Path(directory)
     if directory.exists() and any(directory.iterdir()) and not (directory / CARD).is_file():
         raise UserError(f"{directory} holds other things than a bundle: it is not replaced")
-    arrays = {name: np.asarray(x).astype(dtype) for name, x in variables(net).items()}
+    arrays = {name: np.asarray(x).astype(dtype, copy=False) for name, x in variables(net).items()}
     infinite = [name for name, x in arrays.items() if not np.isfinite(x).all()]
     if infinite:
         raise UserError(f"{', '.join(infinite)}: not finite as {dtype}; store float32")

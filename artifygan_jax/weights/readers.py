@@ -1,39 +1,59 @@
-"""Weights files as `{name: array}`: .npz, a folder of .npy, .safetensors. Nothing is unpickled."""
+"""Weights files as `{name: array}`: PyTorch's and NVIDIA's, .npz, a folder of .npy, .safetensors.
+
+Nothing that a file holds is run: pickles are read by an interpreter of our own, `weights.pickles`.
+"""
 
 import hashlib
+import math
 import os
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
+from typing import IO
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from artifygan_jax.errors import UserError
+from artifygan_jax.errors import UserError, did_you_mean
+from artifygan_jax.weights import checkpoints, containers
+from artifygan_jax.weights.pickles import Damaged, Refused, shown
 
-FORMATS = "a .npz file, a folder of .npy files or a .safetensors file"
+FORMATS = "a .pth, .pt or .pkl file, a .npz file, a folder of .npy files or a .safetensors file"
 # What training scripts and wrappers put before every name: DDP, torch.compile, checkpoints.
 PREFIXES = ("module.", "_orig_mod.", "state_dict.", "model_state_dict.", "g_state_dict.")
-_TROUBLE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+MAX_NAME = 300
+MAX_GROWTH, SMALL = 20, 64 << 20  # what an .npz may unpack to: 20 times its size, at least 64 MiB
+# What foreign bytes make of Python's and numpy's readers of zips and of .npy headers.
+_TROUBLE = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error, EOFError, SyntaxError),
+    *(ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError, OSError),
+)
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike, *, part: str | None = None) -> dict[str, np.ndarray]:
     """The arrays of a weights file by name, without the `PREFIXES` that all names share.
 
-    The kind is told by the contents, not by the name. A `UserError` for anything else.
+    `part` chooses one net of a file with several, such as `g_ema`, or the arrays whose names begin
+    so. The kind is told by the contents, not by the name. A `UserError` for anything else, and for
+    a PyTorch file with several nets where none is chosen: it names them.
     """
     path = pathlib.Path(path)
     try:
         if path.is_dir():
-            arrays = _read_folder(path)
+            arrays = _part(path, _read_folder(path), part)
         else:
-            arrays = _read_file(path)
+            arrays = _read_file(path, part)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if not arrays:
         raise UserError(f"{path} holds no arrays; give {FORMATS}")
+    for name in arrays:
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise UserError(f"{path} refused: it names an array {shown(name)}, as no weights do")
     return _strip(arrays)
 
 
@@ -54,9 +74,12 @@ def _read_folder(path: pathlib.Path) -> dict[str, np.ndarray]:
     for file in _npy_files(path):
         name = file.relative_to(path).as_posix().removesuffix(".npy")
         try:
-            arrays[name] = np.load(file, allow_pickle=False)
+            with file.open("rb") as stream:
+                arrays[name] = _array(stream, file.stat().st_size)
         except _TROUBLE as error:
-            raise UserError(f"{file} is no .npy file of numbers: {error}; get it again") from error
+            raise UserError(
+                f"{file} is no .npy file of numbers: {shown(str(error))}; get it again"
+            ) from error
     return arrays
 
 
@@ -64,18 +87,49 @@ def _npy_files(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.rglob("*.npy"))
 
 
-def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_file(path: pathlib.Path, part: str | None) -> dict[str, np.ndarray]:
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _read_npz(path)
+        if _is_torch_zip(path):
+            return checkpoints.read(path, part)
+        return _part(path, _read_npz(path), part)
+    if head.startswith(b"\x80") and head[1:2] in b"\x02\x03\x04\x05" and head[8:9] != b"{":
+        return checkpoints.read(path, part)
     _refuse_others(path, head)
     try:
-        return {name: _plain(x) for name, x in safetensors.numpy.load_file(path).items()}
+        arrays = {name: _plain(x) for name, x in safetensors.numpy.load_file(path).items()}
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path} is not {FORMATS}, or is damaged ({error}); get it again or give another"
+            f"{path} is not {FORMATS}, or is damaged ({shown(str(error))}); get it again or give another"
         ) from error
+    return _part(path, arrays, part)
+
+
+def _part(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], part: str | None
+) -> dict[str, np.ndarray]:
+    """The arrays below the name `part`, which may end with a dot or a slash in front of theirs."""
+    if part is None:
+        return arrays
+    starts = (f"{part}.", f"{part}/")
+    found = {name[len(part) + 1 :]: x for name, x in arrays.items() if name.startswith(starts)}
+    if not found:
+        firsts = sorted({name.replace("/", ".").split(".")[0] for name in arrays})
+        have = ", ".join(map(shown, firsts[:12]))
+        raise UserError(
+            f"{path} has no part {part!r}{did_you_mean(part, firsts)}; its names begin with {have}"
+        )
+    return found
+
+
+def _is_torch_zip(path: pathlib.Path) -> bool:
+    try:
+        return any(map(containers.is_description, containers.members(path)))
+    except Damaged:  # numpy's reader says what is wrong
+        return False
+    except Refused as error:
+        raise UserError(f"{path} refused: {error}") from error
 
 
 def _plain(x: np.ndarray) -> np.ndarray:
@@ -84,18 +138,35 @@ def _plain(x: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    arrays, most = {}, max(MAX_GROWTH * path.stat().st_size, SMALL)
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("data.pkl") for name in archive.namelist()):
-                raise _pickle(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except UserError:
-        raise
+            infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if sum(info.file_size for info in infos) > most:
+                raise ValueError(f"it unpacks to more than {most >> 20} MiB: a zip bomb?")
+            for info in infos:
+                with archive.open(info) as stream:
+                    name = info.filename.removesuffix(".npy")
+                    arrays[name] = _array(stream, info.file_size)
     except _TROUBLE as error:
         raise UserError(
-            f"{path} is damaged or no .npz file of numbers ({error}); get it again"
+            f"{path} is damaged or no .npz file of numbers ({shown(str(error))}); get it again"
         ) from error
+    return arrays
+
+
+def _array(stream: IO[bytes], room: int) -> np.ndarray:
+    """The .npy array that a stream of `room` bytes is; its header is checked before it is believed."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"it is .npy of version {version}, which plain numbers never are")
+    newer = version == (2, 0)
+    header = np.lib.format.read_array_header_2_0 if newer else np.lib.format.read_array_header_1_0
+    shape, _, dtype = header(stream)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > room:
+        raise ValueError("its header tells of more numbers than it holds")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _refuse_others(path: pathlib.Path, head: bytes) -> None:
@@ -107,21 +178,15 @@ def _refuse_others(path: pathlib.Path, head: bytes) -> None:
         )
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` there")
-    if head.startswith(b"\x80") and head[1:2] in b"\x02\x03\x04\x05" and head[8:9] != b"{":
-        raise _pickle(path)
+    if head[257:262] == b"ustar":
+        raise UserError(
+            f"{path} is a tar file: PyTorch before 0.2 wrote such, which are not read; load it with"
+            " torch.load and save its state dict again with torch.save"
+        )
     if head.startswith(b"\x93NUMPY"):
         raise UserError(f"{path} is one .npy array; give {FORMATS}")
     if head.startswith(b"\x89HDF"):
         raise UserError(f"{path} is HDF5, which is not read; re-save its arrays with numpy.savez")
-
-
-def _pickle(path: pathlib.Path) -> UserError:
-    fresh = path.with_suffix(".npz").name
-    return UserError(
-        f"{path} is a PyTorch or pickle file; this version reads {FORMATS}: re-save it with"
-        f" python -c \"import numpy, torch; d = torch.load('{path}', map_location='cpu',"
-        f" weights_only=True); numpy.savez('{fresh}', **{{k: v.numpy() for k, v in d.items()}})\""
-    )
 
 
 def _strip(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
