@@ -6,7 +6,6 @@ kind: records lie in the order of the pictures' names, and shards are planned fr
 """
 
 import contextlib
-import fcntl
 import functools
 import json
 import shutil
@@ -21,6 +20,7 @@ import tqdm
 
 from artifygan_jax.data.images import UnreadablePicture
 from artifygan_jax.data.listing import Entry, writable_folder
+from artifygan_jax.data.saving import sole
 from artifygan_jax.data.sources import Contents, Found, Say, digest, read_jpeg, size_of
 from artifygan_jax.errors import UserError
 
@@ -160,19 +160,6 @@ def summary(folder: Path) -> dict[str, Any]:
         "failed": len(record["failures"]),
         "failures": record["failures"],
     }
-
-
-@contextlib.contextmanager
-def sole(path: Path) -> Iterator[None]:
-    """Keeps a second run away while this one writes."""
-    with open(path, "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{path.parent}: another run is writing there; wait, or give another --output"
-            ) from error
-        yield
 
 
 def _examples(

@@ -1,4 +1,4 @@
-"""Fetching pictures over HTTP: politely, from named hosts only, and never more than was asked for.
+"""Fetching over HTTP: politely, from named hosts only, and never more than was asked for.
 
 Built on `http.client`, so nothing of the environment has a say: no proxy variables, no `.netrc`, no
 cookies, no redirects but those that are checked here. (OpenSSL alone still honours `SSL_CERT_FILE`.)
@@ -16,7 +16,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from artifygan_jax.data.images import UnreadablePicture, open_picture, picture_size, printable
@@ -26,9 +27,12 @@ CHUNK = 1 << 16
 
 _SUFFIXES = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"))
 _REDIRECTS = {301, 302, 303, 307, 308}
+_PICTURES = {"Accept": "image/*"}
 # What a server says when it is busy, or has had enough of us; the same request may pass later.
 _PASSING = {403, 408, 425, 429}
 _PORTS = {"http": 80, "https": 443}
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +40,10 @@ class Manners:
     """What a `Fetcher` allows itself; times in seconds.
 
     `hosts` are the hosts that may be spoken to, with all their subdomains; `HOST:PORT` for one that
-    does not listen at its scheme's own port. `rate` is requests per second and host, all threads
-    together. `timeout` ends a connect and each silence, `deadline` a whole answer. A passing failure
-    is tried `attempts` times with pauses that double from `pause` on; a server that asks for more
-    than `longest_pause` is left alone.
+    does not listen at its scheme's own port; `schemes` are how. `rate` is requests per second and
+    host, all threads together. `timeout` ends a connect and each silence, `deadline` a whole answer.
+    A passing failure is tried `attempts` times with pauses that double from `pause` on; a server that
+    asks for more than `longest_pause` is left alone. `max_bytes` is for pictures.
     """
 
     hosts: tuple[str, ...]
@@ -50,17 +54,21 @@ class Manners:
     timeout: float = 15.0
     deadline: float = 120.0
     max_bytes: int = 32 << 20
+    schemes: tuple[str, ...] = ("http", "https")
 
 
 class FetchFailed(Exception):
-    """One picture that could not be had; `str` is the reason.
+    """One picture or file that could not be had; `str` is the reason.
 
-    `passing`: later it might be; `again`: even in the same run.
+    `passing`: later it might be; `again`: even in the same run. `status`: what the server answered,
+    where that is the reason.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False, again: bool = True):
+    def __init__(
+        self, reason: str, *, passing: bool = False, again: bool = True, status: int | None = None
+    ):
         super().__init__(reason)
-        self.passing, self.again = passing, passing and again
+        self.passing, self.again, self.status = passing, passing and again, status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +85,11 @@ class Fetched:
 class _Answer:
     status: int
     headers: http.client.HTTPMessage
-    body: bytes = b""
+    body: Any = b""
 
 
 class Fetcher:
-    """Fetches pictures; several threads may use one, and share its rate limit."""
+    """Fetches pictures and files; several threads may use one, and share its rate limit."""
 
     def __init__(self, manners: Manners):
         self.manners = manners
@@ -94,14 +102,31 @@ class Fetcher:
     def picture(self, url: str) -> Fetched:
         """The JPEG, PNG or WebP at `url`. Raises `FetchFailed` with a reason on one line."""
         address = self.check(url)
-        for attempt in range(1, self.manners.attempts + 1):
+        return self._tries(lambda: _picture(self._follow(address, self._read, _PICTURES)))
+
+    def stream(
+        self,
+        url: str,
+        take: Callable[[http.client.HTTPResponse], None],
+        headers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """Lets `take` read what `url` answers: 200, and 206 where `headers` has a Range.
+
+        Both are called at each try. `take` may raise `FetchFailed`; the size is its own affair.
+        """
+        address = self.check(url)
+        self._tries(lambda: self._follow(address, take, headers()))
+
+    def _tries(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` gives, tried again with pauses after failures that may pass."""
+        for number in range(1, self.manners.attempts + 1):
             try:
-                return _picture(self._follow(address))
+                return attempt()
             except FetchFailed as failure:
-                if not failure.again or attempt == self.manners.attempts:
+                if not failure.again or number == self.manners.attempts:
                     raise
             # Jitter, so that workers which failed together do not all come back together.
-            pause = self.manners.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            pause = self.manners.pause * 2 ** (number - 1) * random.uniform(0.5, 1.5)
             self._sleep(min(pause, self.manners.longest_pause))
         raise AssertionError("attempts must be at least 1")
 
@@ -115,8 +140,9 @@ class Fetcher:
             host, port, scheme = address.hostname or "", address.port, address.scheme
         except ValueError as error:
             raise FetchFailed(f"bad address {printable(url[:100])}") from error
-        if scheme not in _PORTS:
-            raise FetchFailed(f"scheme {printable(scheme[:20])}: only http and https are fetched")
+        if scheme not in self.manners.schemes:
+            allowed = " or ".join(self.manners.schemes)
+            raise FetchFailed(f"scheme {printable(scheme[:20])} is not {allowed}")
         if "@" in address.netloc or not self._allowed(host, port, scheme):
             raise FetchFailed(f"host {printable(address.netloc[:100])} is not allowed")
         return address
@@ -137,11 +163,11 @@ class Fetcher:
                 return True
         return False
 
-    def _follow(self, address: SplitResult) -> _Answer:
+    def _follow(self, address: SplitResult, *how: Any) -> _Answer:
         """The answer at the end of the redirects, each of them checked."""
         for _ in range(MAX_REDIRECTS + 1):
             self._take_turn(address.netloc.lower())
-            answer = self._request(address)
+            answer = self._request(address, *how)
             if answer.status not in _REDIRECTS:
                 return answer
             target = self.check(urljoin(address.geturl(), answer.headers.get("Location", "")))
@@ -150,8 +176,13 @@ class Fetcher:
             address = target
         raise FetchFailed(f"more than {MAX_REDIRECTS} redirects")
 
-    def _request(self, address: SplitResult) -> _Answer:
-        """One request and its whole answer; `FetchFailed` for errors of network and server."""
+    def _request(
+        self,
+        address: SplitResult,
+        take: Callable[[http.client.HTTPResponse], Any],
+        headers: Mapping[str, str],
+    ) -> _Answer:
+        """One request and what `take` makes of it; `FetchFailed` for errors of network and server."""
         connection = _connection(address, self.manners.timeout)
         expired = threading.Event()
         try:
@@ -159,9 +190,11 @@ class Fetcher:
             with self._watched(connection.sock, expired):
                 path = quote(address.path or "/", safe="/%:=&~+!$,;'@()*[]")
                 query = "?" + quote(address.query, safe="/%:=&?~+!$,;'@()*[]")
-                headers = {"User-Agent": user_agent(), "Accept": "image/*"}
-                connection.request("GET", path + query.rstrip("?"), headers=headers)
-                answer = self._read(connection.getresponse())
+                sent = {"User-Agent": user_agent(), **headers}
+                connection.request("GET", path + query.rstrip("?"), headers=sent)
+                response = connection.getresponse()
+                body = take(response) if _is_whole(response.status, headers) else b""
+                answer = _Answer(response.status, response.headers, body)
             if expired.is_set():  # without a length, our own cut looks like the end
                 raise TimeoutError
         except (OSError, http.client.HTTPException, FetchFailed) as error:
@@ -170,13 +203,12 @@ class Fetcher:
             raise FetchFailed(self._why(error, expired), passing=True) from error
         finally:
             connection.close()
-        self._heed(address.netloc.lower(), answer)
+        if not _is_whole(answer.status, headers):
+            self._heed(address.netloc.lower(), answer)
         return answer
 
-    def _read(self, response: http.client.HTTPResponse) -> _Answer:
-        """The body too, where the answer is the last one; at most `max_bytes` of it."""
-        if response.status != 200:
-            return _Answer(response.status, response.headers)
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """The body; at most `max_bytes` of it."""
         length, limit = response.length, self.manners.max_bytes
         body = bytearray()
         # read1 comes back with what there is: a slow body is seen to grow past the limit
@@ -186,20 +218,21 @@ class Fetcher:
             raise FetchFailed(f"larger than {limit / 2**20:.3g} MiB")
         if length is not None and len(body) != length:
             raise FetchFailed(f"cut off after {len(body)} of {length} bytes", passing=True)
-        return _Answer(response.status, response.headers, bytes(body))
+        return bytes(body)
 
     def _heed(self, host: str, answer: _Answer) -> None:
-        """Raises for a status that is no picture; notes until when the host wants to be left alone."""
+        """Raises for a status that is no answer; notes until when the host wants to be left alone."""
         status = answer.status
-        if status == 200 or status in _REDIRECTS:
+        if status in _REDIRECTS:
             return
         if status in _PASSING or status >= 500:
             wait = _retry_after(answer.headers.get("Retry-After"))
             with self._lock:
                 until = time.monotonic() + wait
                 self._closed[host] = max(self._closed.get(host, 0.0), until)
-            raise FetchFailed(f"the server answered {status}", passing=True)
-        raise FetchFailed("not found (404)" if status == 404 else f"the server answered {status}")
+            raise FetchFailed(f"the server answered {status}", passing=True, status=status)
+        reason = "not found (404)" if status == 404 else f"the server answered {status}"
+        raise FetchFailed(reason, status=status)
 
     def _take_turn(self, host: str) -> None:
         """Waits until a request to `host` may leave."""
@@ -263,7 +296,11 @@ def user_agent() -> str:
         version = importlib.metadata.version("artifygan_jax")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         version = "0"
-    return f"artifygan_jax/{version} (dataset preparation)"
+    return f"artifygan_jax/{version} (data sets and weights)"
+
+
+def _is_whole(status: int, headers: Mapping[str, str]) -> bool:
+    return status == 200 or (status == 206 and "Range" in headers)
 
 
 def _complete(url: str) -> str:

@@ -7,7 +7,6 @@ its outputs and facts (an alignment's transform, say), or the reason why there a
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import os
@@ -24,7 +23,7 @@ from PIL import Image
 from artifygan_jax.data import listing, png
 from artifygan_jax.data.images import UnreadablePicture, open_picture, printable
 from artifygan_jax.data.records import list_any
-from artifygan_jax.data.saving import write_whole
+from artifygan_jax.data.saving import sole, write_whole
 from artifygan_jax.errors import UserError
 
 MANIFEST, JOURNAL = "manifest.json", "prepared.jsonl"
@@ -75,7 +74,7 @@ def prepare(
         "options": {**options, "format": suffix[1:], "background": list(background)},
     }
     listing.writable_folder(output)
-    with _sole(output):
+    with sole(output / ".lock"):
         for part in output.rglob(".*.part"):  # of a run that was killed while it wrote
             part.unlink()
         before = _begin(output, head)
@@ -162,19 +161,6 @@ def _progress(
                 say(f"{n} of {len(jobs)} pictures")
             bar.update()
             yield record
-
-
-@contextlib.contextmanager
-def _sole(output: Path) -> Iterator[None]:
-    """Keeps a second run away from the folder while this one writes."""
-    with open(output / ".lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{output}: another run is preparing this folder; wait, or give another --output"
-            ) from error
-        yield
 
 
 def _begin(output: Path, head: dict[str, Any]) -> dict[str, dict]:

@@ -1,8 +1,11 @@
 """Writing pictures: whole or not at all, and marked as made by a network."""
 
+import contextlib
+import fcntl
 import io
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -80,6 +83,19 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
             raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def sole(path: Path) -> Iterator[None]:
+    """Holds the lock file `path` while the body runs; `UserError` where another process has it."""
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: another run is writing there; wait, or give another --output"
+            ) from error
+        yield
 
 
 def _options(kind: str, software: str, model: str | None) -> dict:

@@ -276,7 +276,7 @@ def test_https_is_not_left_for_http(server, monkeypatch):
     one = fetcher(server, hosts=("safebooru.org",))
     sent = []
 
-    def request(address):
+    def request(address, *_):
         sent.append(address.geturl())
         headers = fetch.http.client.HTTPMessage()
         headers["Location"] = "http://safebooru.org/a.jpg"

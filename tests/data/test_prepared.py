@@ -211,7 +211,7 @@ def test_a_second_run_at_the_same_time_is_turned_away(tmp_path):
     out.mkdir()
     with open(out / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run is preparing this folder"):
+        with pytest.raises(UserError, match="another run is writing there"):
             run(source, out)
     assert run(source, out)["done"] == 4
 
