@@ -54,7 +54,8 @@ class Stylizer:
     channels the net has inside. Every result has exactly the size of its input. Wrong input is a
     `UserError`. Safe to call from several threads.
 
-    `net` is called as `net(x, extent=...)` and says the `multiple` of its sides. Pictures above
+    `net` is called as `net(x, extent=...)` and says the `multiple` of its sides, and its `width` in
+    channels where its memory is not told by that of its first layer. Pictures above
     `whole_megapixels`, and those that would not fit the memory, run in tiles of `tile` pixels with
     the same result (`tiling`), unless the net is none that can: then they run whole.
     """
@@ -71,7 +72,8 @@ class Stylizer:
         self.card = card
         self._weights = weights
         self._net = lambda state: nnx.merge(graph, state)
-        self._multiple, self._channels = net.multiple, net.options.channels
+        self._multiple = net.multiple
+        self._channels = getattr(net, "width", net.options.channels)
         self._whole_pixels = round(whole_megapixels * 1e6)
         self._programs = Programs()
         self._tile = tile

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import optax
 
@@ -15,6 +16,7 @@ class Adam:
 
     After `constant_steps` updates the rate falls linearly to 0 over `decay_steps` (0: never).
     `freeze` holds regular expressions; a parameter whose whole path matches one does not move.
+    `freeze_until` = n freezes the first n entries of the net's own list of layers (`layer_names`).
     `lazy_every` = k: the net also has a regulariser that runs every k steps in place of extra ones,
     so rate and betas take the exponent k / (k + 1) (StyleGAN2, arXiv:1912.04958, appendix B).
     """
@@ -27,6 +29,7 @@ class Adam:
     decay_steps: int = 0
     lazy_every: int = 0
     freeze: tuple[str, ...] = ()
+    freeze_until: int = 0
 
     def transform(self) -> optax.GradientTransformation:
         """The optax transformation."""
@@ -38,6 +41,25 @@ class Adam:
                 [optax.constant_schedule(self.lr * c), fall], [self.constant_steps]
             )
         return optax.adam(rate, b1=self.b1**c, b2=self.b2**c, eps=self.eps)
+
+
+def freeze_patterns(spec: Adam, net: Any, name: str) -> tuple[str, ...]:
+    """The patterns of `spec` for `net`, called `name`; `UserError` where it has not so many layers."""
+    if not spec.freeze_until:
+        return tuple(spec.freeze)
+    if not hasattr(net, "layer_names"):
+        raise UserError(
+            f"optim.{name}.freeze_until={spec.freeze_until}: net {name!r} has no list of layers;"
+            " use optim...freeze with patterns of parameter paths"
+        )
+    layers = net.layer_names()
+    if not 0 <= spec.freeze_until <= len(layers):
+        raise UserError(
+            f"optim.{name}.freeze_until={spec.freeze_until}: net {name!r} has {len(layers)} layers:"
+            f" {', '.join(layer for layer, _ in layers)}"
+        )
+    listed = (pattern for _, pattern in layers[: spec.freeze_until] if pattern)
+    return (*spec.freeze, *listed)
 
 
 def frozen_paths(patterns: Iterable[str], paths: Iterable[str], net: str) -> set[str]:

@@ -134,7 +134,7 @@ class Engine:
         parts = {name: take_apart(net) for name, net in (*nets.items(), *frozen.items())}
         self.graphs = {name: graph for name, (graph, _, _) in parts.items()}
         self.frozen = {name: parts[name][1] | parts[name][2] for name in frozen}
-        self.fixed = fixed_leaves(optimisers, {n: (parts[n][1], parts[n][2]) for n in nets})
+        self.fixed = fixed_leaves(optimisers, nets)
         self.tx = {key: spec.transform() for key, spec in optimisers.items()}
         self.key = jax.random.key(seed)
         self._first = {n: (parts[n][1], parts[n][2]) for n in nets}
@@ -273,13 +273,13 @@ def check_table(phases, nets, optimisers, ema) -> None:
         raise UserError("; ".join(wrong))
 
 
-def fixed_leaves(optimisers, nets: Mapping[str, tuple[Arrays, Arrays]]) -> dict[str, set[str]]:
-    """Per net the paths that its optimisers freeze: parameters, and buffers by the same patterns."""
+def fixed_leaves(optimisers, nets: Mapping[str, nnx.Module]) -> dict[str, set[str]]:
+    """Per net the paths that its optimisers freeze: parameters, and buffers of the same layers."""
     fixed: dict[str, set[str]] = {n: set() for n in nets}
     for key, spec in optimisers.items():
         n = key.split("/")[-1]
-        params, buffers = nets[n]
-        found = optim.frozen_paths(spec.freeze, params, n)
+        _, params, buffers = take_apart(nets[n])
+        found = optim.frozen_paths(optim.freeze_patterns(spec, nets[n], n), params, n)
         blocks = tuple({path.rsplit("/", 1)[0] + "/" for path in found})
         fixed[n] |= found | {path for path in buffers if path.startswith(blocks)}
     return fixed

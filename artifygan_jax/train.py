@@ -131,7 +131,10 @@ def build(cfg: config.Experiment, devices: int | None = None) -> tuple[phases.En
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     nets = cfg.method.nets(nnx.Rngs(cfg.seed))
     for name, source in cfg.init_from.items():
-        start_from(nets, name, source)
+        if not start_from(nets, name, source):
+            for key, adam in cfg.optim.items():
+                if key.split("/")[-1] == name:  # random layers are nothing to hold on to
+                    adam.freeze, adam.freeze_until = (), 0
     frozen = cfg.method.frozen() if hasattr(cfg.method, "frozen") else {}
     engine = phases.Engine(
         cfg.method.phases(),
@@ -147,10 +150,22 @@ def build(cfg: config.Experiment, devices: int | None = None) -> tuple[phases.En
     return engine, mesh
 
 
-def start_from(nets: dict[str, nnx.Module], name: str, source: str) -> None:
-    """Replaces net `name` by the one in bundle `source`, which must be of the same shape."""
+def start_from(nets: dict[str, nnx.Module], name: str, source: str) -> bool:
+    """Replaces net `name` by the one in bundle `source`, which must be of the same shape.
+
+    A source that begins with ? may be missing: that is said, the net stays as it is, and the result
+    is False.
+    """
     if name not in nets:
         raise UserError(f"init_from names net {name!r}; this method has {', '.join(nets)}")
+    optional, source = source.startswith("?"), source.removeprefix("?")
+    try:
+        bundle.find(source)
+    except UserError:
+        if not optional:
+            raise
+        logging.warning("no bundle %r: net %s starts fresh, with nothing frozen", source, name)
+        return False
     net, card = bundle.load(source)
     want = {k: x.shape for k, x in phases.values(nets[name]).items()}
     have = {k: x.shape for k, x in phases.values(net).items()}
@@ -160,6 +175,7 @@ def start_from(nets: dict[str, nnx.Module], name: str, source: str) -> None:
             f"{source} ({card['architecture']} {card['options']}) does not fit net {name!r}: {wrong}"
         )
     nets[name] = net
+    return True
 
 
 def run(
@@ -176,6 +192,8 @@ def run(
     last good checkpoint.
     """
     engine, mesh = build(cfg, devices)
+    for line in parameter_counts(engine):
+        logging.info(line)
     batches = streams.Batches(
         cfg.data,
         cfg.batch_size,
@@ -201,6 +219,18 @@ def run(
             return trainer.run()
         finally:
             trainer.close()
+
+
+def parameter_counts(engine: phases.Engine) -> list[str]:
+    """How many parameters of each net are trained, and how many are frozen, as lines."""
+    lines = []
+    for name, params in engine.init().params.items():
+        sizes = {path: x.size for path, x in params.items()}
+        frozen = sum(size for path, size in sizes.items() if path in engine.fixed[name])
+        lines.append(
+            f"net {name}: {sum(sizes.values()) - frozen:,} parameters trained, {frozen:,} frozen"
+        )
+    return lines
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -212,11 +212,11 @@ def wait(result: Any) -> None:
         torch.cuda.synchronize()
 
 
-def cases(args: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
-    """Every (model, size, batch) that the flags ask for."""
+def cases(args: argparse.Namespace, more: Sequence[str] = ()) -> Iterator[tuple[str, int, int]]:
+    """Every (model, size, batch) that the flags ask for; `more` models have no config."""
     for model in args.model.split(","):
-        if model not in MODELS:
-            raise UserError(f"--model={model}; allowed are {', '.join(MODELS)}")
+        if model not in (allowed := (*MODELS, *more)):
+            raise UserError(f"--model={model}; allowed are {', '.join(allowed)}")
         yield from ((model, size, batch) for size in args.size for batch in args.batch)
 
 

@@ -6,6 +6,11 @@ A content loss should say "the same person" across a change of style. The embedd
 in both domains, so this asks of each candidate: is the nearest drawing to a photo-like face the same
 person's (top-1), and how far is one's own drawing compared with a stranger's (ratio; lower is
 better)? `--photos` adds real photos against a bilateral-and-edges cartoon of themselves.
+
+A style loss should say "drawn" whoever it is. `--style=FOLDER` (of anime pictures, with `--photos`) asks
+how well the distance of Gram matrices of grey pictures to the mean of half of the anime tells the other
+half from photos: the share of pairs that it orders rightly (0.5: not at all, 1: always), and whether it
+still does after a blur of one pixel (a style loss that takes blur for drawn would teach blur).
 """
 
 import argparse
@@ -14,14 +19,16 @@ import sys
 
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image, ImageFilter
 
-from artifygan_jax import augment
+from artifygan_jax import augment, losses
 from artifygan_jax.content import Content
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.metrics.evals import in_batches, pictures_of
 from artifygan_jax.nets import ops
 
+BLUR = ImageFilter.GaussianBlur(1)
 CANDIDATES = [
     Content("random:pyramid", ("blur8",)),
     Content("random:pyramid", ("edges2",)),
@@ -68,6 +75,28 @@ def judge(content: Content, photos: np.ndarray, drawings: np.ndarray) -> tuple[f
     return float(top1), float(np.median(own) / np.median(strangers))
 
 
+def judge_style(content: Content, photos: np.ndarray, anime: np.ndarray) -> dict[str, float]:
+    """How often a photo, and a blurred photo, is farther from the style of anime than anime is."""
+    net = content.load()
+
+    @ops.jit
+    def run(x):
+        maps = content.features(net, losses.grey(augment.to_float(x))).values()
+        return jnp.concatenate([losses.gram(m).reshape(len(m), -1) for m in maps], axis=1)
+
+    def grams(x):
+        return in_batches(lambda b: np.asarray(run(b)), x)
+
+    given, others = np.split(grams(anime), [len(anime) // 2])
+    style = given.mean(0)
+    blurred = np.stack([np.asarray(Image.fromarray(p).filter(BLUR)) for p in photos])
+    own = np.abs(others - style).mean(1)
+    return {
+        name: float((np.abs(grams(x) - style).mean(1)[:, None] > own[None]).mean())
+        for name, x in (("style_photos", photos), ("style_blurred_photos", blurred))
+    }
+
+
 def main() -> None:
     """Prints a table and, last, one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,6 +104,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--bundles", default="", help="NAME:LAYER,... real networks to compare")
     parser.add_argument("--photos", default="", help="a folder of real photos")
+    parser.add_argument("--style", default="", help="a folder of anime pictures")
     args = parser.parse_args()
     candidates = [
         *CANDIDATES,
@@ -90,6 +120,9 @@ def main() -> None:
         row: dict[str, object] = {"net": content.net, "layer": "+".join(content.layers)}
         for name, (a, b) in sets.items():
             row[f"{name}_top1"], row[f"{name}_ratio"] = judge(content, a, b)
+        if args.style:
+            anime = pictures_of(Pictures(args.style), args.count, args.size)
+            row |= judge_style(content, sets["photos"][0], anime)
         rows.append(row)
         print(" ".join(f"{v:.3f}" if isinstance(v, float) else f"{v:20}" for v in row.values()))
         sys.stdout.flush()

@@ -16,6 +16,7 @@ from torch import nn
 from artifygan_jax.content import Content
 from artifygan_jax.errors import UserError
 from artifygan_jax.methods.artifygan import ArtifyGAN
+from artifygan_jax.nets import animegan2
 from artifygan_jax.nets.cartoongan import DiscriminatorOptions, GeneratorOptions
 from artifygan_jax.optim import Adam
 
@@ -91,6 +92,77 @@ class Generator(nn.Module):
         return torch.tanh(self.out(x))
 
 
+class Anime2Block(nn.Module):
+    """AnimeGANv2's convolution, group norm of one group, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, epsilon: float):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
+        self.norm = nn.GroupNorm(1, outputs, eps=epsilon)
+        low = (kernel - stride) // 2
+        self.pads = [low, kernel - stride - low] * 2
+
+    def forward(self, x):
+        x = F.pad(x, self.pads, mode="reflect") if self.pads[1] else x
+        return F.leaky_relu_(self.norm(self.conv(x)), 0.2)
+
+
+class Anime2Inverted(nn.Module):
+    """AnimeGANv2's inverted residual."""
+
+    def __init__(self, inputs: int, outputs: int, epsilon: float):
+        super().__init__()
+        middle = 2 * inputs
+        self.expand = Anime2Block(inputs, middle, 1, 1, epsilon)
+        self.depthwise = nn.Conv2d(middle, middle, 3, groups=middle)
+        self.depthwise_norm = nn.GroupNorm(1, middle, eps=epsilon)
+        self.project = nn.Conv2d(middle, outputs, 1, bias=False)
+        self.project_norm = nn.GroupNorm(1, outputs, eps=epsilon)
+
+    def forward(self, x):
+        y = self.depthwise(F.pad(self.expand(x), [1, 1, 1, 1], mode="reflect"))
+        y = self.project_norm(self.project(F.leaky_relu_(self.depthwise_norm(y), 0.2)))
+        return x + y if x.shape == y.shape else y
+
+
+class Anime2Generator(nn.Module):
+    """AnimeGANv2's generator with torch's two interpolations; only `F.interpolate` knows corners."""
+
+    def __init__(self, o: animegan2.GeneratorOptions):
+        super().__init__()
+        if o.upsampling == "legacy":
+            raise UserError(f"the torch rival has no such generator: {o}")
+        c, e, self.corners = o.channels, o.norm_epsilon, o.upsampling == "corners"
+
+        def block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
+            return Anime2Block(inputs, outputs, kernel, stride, e)
+
+        self.a = nn.Sequential(block(3, c, 7), block(c, 2 * c, stride=2), block(2 * c, 2 * c))
+        self.b = nn.Sequential(block(2 * c, 4 * c, stride=2), block(4 * c, 4 * c))
+        inverted = [Anime2Inverted(min(i, 2) * 4 * c, 8 * c, e) for i in (1, 2, 3, 4)]
+        self.c = nn.Sequential(block(4 * c, 4 * c), *inverted, block(8 * c, 4 * c))
+        self.d = nn.Sequential(block(4 * c, 4 * c), block(4 * c, 4 * c))
+        self.e = nn.Sequential(block(4 * c, 2 * c), block(2 * c, 2 * c), block(2 * c, c, 7))
+        self.out = nn.Conv2d(c, 3, 1, bias=False)
+
+    def forward(self, x):
+        whole = x.shape[2:]
+        x = self.a(x)
+        half = x.shape[2:]
+        x = self._up(self.c(self.b(x)), half)
+        x = self._up(self.d(x), whole)
+        return torch.tanh(self.out(self.e(x)))
+
+    def _up(self, x, size):
+        corners = True if self.corners else None
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=corners)
+
+
+def generator(o: GeneratorOptions | animegan2.GeneratorOptions) -> nn.Module:
+    """The generator of these options."""
+    return Anime2Generator(o) if isinstance(o, animegan2.GeneratorOptions) else Generator(o)
+
+
 class Discriminator(nn.Module):
     """Patch discriminator to logits."""
 
@@ -154,7 +226,7 @@ def filled(net: nn.Module, values: Mapping[str, Any], device: str, layout: str =
         module, path = net.get_submodule(owner), (owner + dot).replace(".", "/")
         if kind == "bias":
             array = np.asarray(values[f"{path}bias"])
-        elif isinstance(module, nn.InstanceNorm2d):
+        elif isinstance(module, nn.InstanceNorm2d | nn.GroupNorm):
             array = np.asarray(values[f"{path}scale"])
         else:
             array = np.asarray(values[f"{path}kernel"]).transpose(kernel_axes(module))

@@ -15,16 +15,18 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     A content net that is a bundle becomes the narrow random VGG: weights are data too.
     """
     method = cfg.method
+    pool = getattr(method, "pool", 0)
     method.generator.channels = method.discriminator.channels = 4
-    method.generator.blocks = min(method.generator.blocks, 2)
-    method.content_steps = steps_per_phase
-    method.pool_px = PX - 4 if method.pool else method.pool_px
-    method.pool = min(method.pool, 8)
+    if hasattr(method.generator, "blocks"):
+        method.generator.blocks = min(method.generator.blocks, 2)
+    method.content_steps = min(steps_per_phase, method.content_steps)
+    if pool:
+        method.pool, method.pool_px = min(pool, 8), PX - 4
     narrow(method.content)
     for name, stream in cfg.data.items():
         if isinstance(stream, Stream):
             stream.source = faces(stream.source, "cartoon" if name == "cartoon" else "photo")
-            stream.crop = PX - 4 if stream.crop or method.pool else 0
+            stream.crop = PX - 4 if stream.crop or pool else 0
             stream.size = PX
         else:
             stream.source = None  # twins made as they are read
@@ -40,6 +42,7 @@ def shrink(cfg, *, steps_per_phase: int = 2):
         adam.constant_steps = min(adam.constant_steps, 2)
         adam.decay_steps = min(adam.decay_steps, 8)
     cfg.batch_size, cfg.accumulate = 8, 1
+    cfg.init_from = {}
     cfg.steps, cfg.checkpoint_every, cfg.log_every = 2 * steps_per_phase + 2, 2, 1
     return cfg
 

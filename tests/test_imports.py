@@ -15,10 +15,12 @@ RANK = {
     "data": 1,
     "nets.ops": 1,
     "nets": 2,
+    "downloads": 2,
     "losses": 3,
     "augment": 3,
     "programs": 3,
     "bundle": 3,
+    "registry": 3,
     "tiling": 4,
     "content": 4,
     "detect": 5,
@@ -53,6 +55,7 @@ ALLOWED = {
     ("detect", "weights"),  # the face detector's own, which no bundle holds
     ("demo", "train"),  # the demo is two commands in a row: train, then what `load` gives
     ("demo", ""),
+    ("models", "convert"),  # what `models get` fetches becomes a bundle
 }
 
 # Edges that run downwards and are not meant all the same.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from artifygan_jax import phases
 from artifygan_jax.nets import ops
 from tests.golden import draw
 
@@ -326,3 +327,138 @@ def test_jit_with_our_compiler_options_computes_the_same():
     np.testing.assert_allclose(ops.jit(layer)(x), jax.jit(layer)(x), rtol=0, atol=ATOL)
     doubled = ops.jit(lambda x, times: x * times, static_argnames="times")(x, times=2)
     np.testing.assert_array_equal(doubled, 2 * x)
+
+
+# --- what AnimeGAN adds --------------------------------------------------------------------------
+
+
+def gradients_equal(torch, layer, x, expected, pairs):
+    """Value and gradients of `layer` against `expected`; `pairs` are (torch's, ours as torch's)."""
+    weight = draw("weight", tuple(expected.shape))
+    y, by_x, by_state = value_and_gradients(layer, nhwc(x.detach().numpy()), nhwc(weight))
+    (expected * torch.tensor(weight)).sum().backward()
+    np.testing.assert_allclose(nchw(y), expected.detach(), rtol=0, atol=ATOL)
+    np.testing.assert_allclose(nchw(by_x), x.grad, rtol=0, atol=ATOL)
+    for theirs, name, axes in pairs:
+        ours = np.transpose(by_state[name][...], axes)
+        np.testing.assert_allclose(ours, theirs.grad, rtol=0, atol=5 * ATOL, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["zero", "reflect"])
+def test_depthwise_equals_torchs_grouped_convolution(torch, size, stride, padding):
+    layer = ops.Depthwise(5, stride=stride, padding=padding, deviation=1.0, rngs=nnx.Rngs(0))
+    x = torch.tensor(draw("x", (2, 5, *size)), requires_grad=True)
+    kernel = torch.tensor(np.transpose(layer.kernel[...], (3, 2, 0, 1)).copy(), requires_grad=True)
+    low = 1 if padding == "zero" or stride == 1 else 0
+    mode = "constant" if padding == "zero" else "reflect"
+    padded = torch.nn.functional.pad(x, (low, 1, low, 1), mode=mode)
+    expected = torch.nn.functional.conv2d(padded, kernel, stride=stride, groups=5)
+    gradients_equal(torch, layer, x, expected, [(kernel, "kernel", (3, 2, 0, 1))])
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9)])
+def test_reflected_convolution_of_stride_two_pads_right_and_bottom(torch, size):
+    layer = ops.Conv(3, 4, 3, stride=2, padding="reflect", bias=False, rngs=nnx.Rngs(0))
+    x = torch.tensor(draw("x", (2, 3, *size)), requires_grad=True)
+    kernel = torch.tensor(np.transpose(layer.kernel[...], (3, 2, 0, 1)).copy(), requires_grad=True)
+    padded = torch.nn.functional.pad(x, (0, 1, 0, 1), mode="reflect")
+    expected = torch.nn.functional.conv2d(padded, kernel, stride=2)
+    gradients_equal(torch, layer, x, expected, [(kernel, "kernel", (3, 2, 0, 1))])
+
+
+def test_layer_norm_is_torchs_group_norm_of_one_group(torch):
+    layer = ops.LayerNorm(4)
+    layer.scale[...], layer.bias[...] = jnp.asarray(draw("s", (4,))), jnp.asarray(draw("b", (4,)))
+    x = torch.tensor(3 + draw("x", (2, 4, 5, 6)), requires_grad=True)
+    scale, bias = (
+        torch.tensor(np.array(v[...]), requires_grad=True) for v in (layer.scale, layer.bias)
+    )
+    expected = torch.nn.functional.group_norm(x, 1, scale, bias)
+    gradients_equal(torch, layer, x, expected, [(scale, "scale", (0,)), (bias, "bias", (0,))])
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 4)])
+def test_upsampling_equals_torchs_interpolation(torch, corners, size):
+    x = draw("x", (2, 3, *size))
+    double = [2 * s for s in size]
+    expected = torch.nn.functional.interpolate(
+        torch.tensor(x), size=double, mode="bilinear", align_corners=corners
+    )
+    found = ops.upsample_bilinear(nhwc(x), "corners" if corners else "half")
+    np.testing.assert_allclose(nchw(found), expected, rtol=0, atol=2e-6)
+
+
+def test_legacy_upsampling_takes_pixels_and_the_means_of_two():
+    x = draw("x", (2, 5, 4, 3))
+    rows = np.zeros((2, 10, 4, 3), np.float32)
+    rows[:, ::2], rows[:, 1::2] = x, (x + x[:, [1, 2, 3, 4, 4]]) / 2
+    expected = np.zeros((2, 10, 8, 3), np.float32)
+    expected[:, :, ::2], expected[:, :, 1::2] = rows, (rows + rows[:, :, [1, 2, 3, 3]]) / 2
+    found = ops.upsample_bilinear(jnp.asarray(x), "legacy")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [(9, 7), (11, 8), (4, 3), (1, 2)])
+def test_resizing_to_corners_equals_torch(torch, target):
+    x = draw("x", (1, 2, 5, 4))
+    expected = torch.nn.functional.interpolate(
+        torch.tensor(x), size=target, mode="bilinear", align_corners=True
+    )
+    found = ops.resize_corners(nhwc(x), *target)
+    np.testing.assert_allclose(nchw(found), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("convention", ["legacy", "half", "corners"])
+def test_upsampling_with_extent_is_that_of_the_cropped_array(convention):
+    x = jnp.asarray(draw("x", (1, 8, 9, 2)))
+    double = jax.jit(lambda x, e: ops.upsample_bilinear(x, convention, e))
+    found = double(x, (jnp.int32(5), jnp.int32(4)))[:, :10, :8]
+    expected = ops.upsample_bilinear(x[:, :5, :4], convention)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_spectral_norm_equals_torchs_in_value_gradient_and_vectors(torch):
+    layer = ops.SpectralConv(3, 4, 3, bias=False, rngs=nnx.Rngs(0))
+    rival = torch.nn.utils.spectral_norm(torch.nn.Conv2d(3, 4, 3, padding=1, bias=False))
+    with torch.no_grad():
+        rival.weight_orig.copy_(torch.tensor(np.transpose(layer.kernel[...], (3, 2, 0, 1)).copy()))
+        rival.weight_u.copy_(torch.tensor(np.array(layer.u[...])))
+        v = np.transpose(layer.v[...], (2, 0, 1)).ravel().copy()
+        rival.weight_v.copy_(torch.tensor(v))
+    x, weight = draw("x", (2, 3, 6, 5)), draw("weight", (2, 4, 6, 5))
+    graph, params, buffers = phases.take_apart(layer)
+
+    def loss(params, buffers, x):
+        net = phases.assemble(graph, params | buffers)
+        y = net(x, train=True)
+        after = phases.values(net)
+        return (y * nhwc(weight)).sum(), (y, {k: after[k] for k in buffers})
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    for _ in range(2):
+        (_, (y, buffers)), gradient = run(params, buffers, nhwc(x))
+        expected = rival(torch.tensor(x))
+        rival.zero_grad()
+        (expected * torch.tensor(weight)).sum().backward()
+        np.testing.assert_allclose(nchw(y), expected.detach(), rtol=1e-5, atol=ATOL)
+        ours, theirs = (
+            np.transpose(gradient["kernel"], (3, 2, 0, 1)),
+            rival.weight_orig.grad.numpy(),
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+        np.testing.assert_allclose(buffers["u"], rival.weight_u, rtol=0, atol=1e-5)
+
+
+def test_the_gradient_of_reflect_padding_is_no_scatter():
+    def loss(x):
+        return jnp.square(ops.pad(x, 2, "reflect")).sum()
+
+    x = jnp.asarray(draw("x", (1, 5, 6, 2)))
+    expected = jax.grad(
+        lambda x: jnp.square(jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")).sum()
+    )(x)
+    np.testing.assert_allclose(jax.grad(loss)(x), expected, rtol=1e-6)
+    assert "scatter" not in str(jax.make_jaxpr(jax.grad(loss))(x))
