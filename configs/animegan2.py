@@ -10,6 +10,7 @@ Variants (--config=configs/animegan2.py:NAME). Paths start at ARTIFYGAN_DATA (de
 
 * hayao (default), paprika, shinkai: the authors' three sets of weights; photos/ and cartoons/, and VGG19
   as a bundle named vgg19 (`convert --arch=vgg19`). Expected: not yet measured.
+* lite: hayao with the lite generator and batches of 20. Expected: not yet measured.
 * selfie2anime: both sides of selfie2anime.zip at 256 px, content and style by SqueezeNet 1.1 (`convert
   --arch=squeezenet`, a bundle named squeezenet). Expected: not yet measured.
 * small: the same at 96 px with batches of 4 and rates for a short run on two CPU cores; full width, so
@@ -24,6 +25,7 @@ from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.data.streams import Smoothed, Stream
 from artifygan_jax.methods.animegan import AnimeGAN
 from artifygan_jax.metrics.evals import Distance, Samples
+from artifygan_jax.nets import animegan2_lite
 from artifygan_jax.nets.animegan import DiscriminatorOptions
 from artifygan_jax.nets.animegan2 import GeneratorOptions
 from artifygan_jax.optim import Adam
@@ -78,6 +80,14 @@ def published(name):
     )
 
 
+def lite():
+    """A third of the parameters and a quarter of the work."""
+    cfg = published("hayao")
+    cfg.method.generator = animegan2_lite.GeneratorOptions(upsampling="legacy", norm_epsilon=1e-12)
+    cfg.batch_size = 20
+    return cfg
+
+
 def selfie2anime():
     """1,400 selfies and 1,400 anime faces; every eighth of each is held out.
 
@@ -129,7 +139,7 @@ def get_config(variant="hayao"):
     """One of the variants above."""
     if variant in STYLES:
         return published(variant)
-    variants = dict(selfie2anime=selfie2anime, small=small)
+    variants = dict(lite=lite, selfie2anime=selfie2anime, small=small)
     if variant not in variants:
         raise ValueError(
             f"variant {variant!r}; configs/animegan2.py has {', '.join((*STYLES, *variants))}"

@@ -11,7 +11,7 @@ ARTIFYGAN_DATA (default: data).
 
 * deck (default): 256 px, CelebA + COCO photos, Safebooru cartoons, batch 16, 240 epochs of 225 steps.
   Needs the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS --output=$ARTIFYGAN_DATA`)
-  and VGG19 as a bundle named vgg19 (`convert --arch=vgg`). Expected: not yet measured.
+  and VGG19 as a bundle named vgg19 (`convert --arch=vgg19`). Expected: not yet measured.
 * anime_faces: the same photos with the faces of anime_faces/faces.zip, 96 px crops, content by
   SqueezeNet, half the channels: for what can be had without Safebooru and a GPU. Expected: not yet measured.
 * selfie2anime: 256 px, both sides of selfie2anime.zip, content by SqueezeNet 1.1 (`convert

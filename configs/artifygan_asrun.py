@@ -7,7 +7,7 @@ from the first step; content is the sum of L1 over VGG16 pool4 of un-normalised 
     python -m artifygan_jax.train --config=configs/artifygan_asrun.py --workdir=runs/asrun
 
 Paths start at ARTIFYGAN_DATA (default: data); needs VGG16 as a bundle named vgg16
-(`convert --arch=vgg`), the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS
+(`convert --arch=vgg16`), the three datasets (`prepare celeba|coco|safebooru --source=DOWNLOADS
 --output=$ARTIFYGAN_DATA`), and the notebook's "smoothed" cartoons, which are blurred maps of edges:
 
     python -m artifygan_jax.prepare smooth --variant=deck --source=$ARTIFYGAN_DATA/safebooru \

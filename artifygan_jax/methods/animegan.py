@@ -18,14 +18,18 @@ from flax import nnx
 
 from artifygan_jax import losses
 from artifygan_jax.content import Content
-from artifygan_jax.nets import animegan, animegan2
+from artifygan_jax.nets import animegan, animegan2, animegan2_lite
 from artifygan_jax.nets.cartoongan import choose
 from artifygan_jax.phases import Phase
 
 GENERATORS = {
     animegan.GeneratorOptions: animegan.Generator,
     animegan2.GeneratorOptions: animegan2.Generator,
+    animegan2_lite.GeneratorOptions: animegan2_lite.Generator,
 }
+AnyOptions = (
+    animegan.GeneratorOptions | animegan2.GeneratorOptions | animegan2_lite.GeneratorOptions
+)
 ADVERSARIES = {"lsgan": losses.lsgan, "bce": losses.bce, "hinge": losses.hinge, "wgan-gp": None}
 
 
@@ -39,9 +43,7 @@ class AnimeGAN:
     features of content and style. The content loss alone runs for `content_steps`.
     """
 
-    generator: animegan.GeneratorOptions | animegan2.GeneratorOptions = dataclasses.field(
-        default_factory=animegan2.GeneratorOptions
-    )
+    generator: AnyOptions = dataclasses.field(default_factory=animegan2.GeneratorOptions)
     discriminator: animegan.DiscriminatorOptions = dataclasses.field(
         default_factory=animegan.DiscriminatorOptions
     )
