@@ -169,7 +169,8 @@ def test_fine_tuning_moves_what_is_not_frozen_and_nothing_else():
             for path, x in leaves.items():
                 frozen = path in engine.fixed[net]
                 same = np.array_equal(x, np.asarray(new[net][path]))
-                assert same == frozen, f"{kind} {net} {path}: frozen {frozen}, equal {same}"
+                if x.size > 1:  # of one output the singular vector is 1 for ever
+                    assert same == frozen, f"{kind} {net} {path}: frozen {frozen}, equal {same}"
     assert {"layers/0/conv/u", "layers/0/conv/v", "layers/2/conv/u"} <= engine.fixed["d"]
     for net in ("g", "d"):
         held = jax.tree.leaves(state.opt[net])
