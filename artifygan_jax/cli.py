@@ -57,7 +57,9 @@ def run(main: Callable[[Sequence[str]], tuple[dict, int]]) -> NoReturn:
         print(json.dumps(summary), flush=True)
     except StoppedEarly as error:
         print(f"stopped early: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
-        os._exit(STOPPED_EARLY)  # a thread may hang in a read that never returns: do not wait for it
+        os._exit(
+            STOPPED_EARLY
+        )  # a thread may hang in a read that never returns: do not wait for it
     except UserError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         code = WRONG_CALL

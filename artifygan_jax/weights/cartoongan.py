@@ -5,7 +5,10 @@ on BGR; their norms were tested with epsilon 1e-9.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+from artifygan_jax.errors import UserError
 from artifygan_jax.weights.rules import Plan, Rules, Source, conv, iohw, same, size
 
 
@@ -22,6 +25,15 @@ def plan(source: Source) -> Plan:
         "norm_epsilon": 1e-9,
     }
     return Plan("cartoongan", "generator", options, _rules(blocks), source, channels="BGR")
+
+
+def layout(net: str, options: Mapping[str, Any]) -> Rules:
+    """The authors' names for a net of ours; `UserError` where they have no such layers."""
+    if net != "generator" or options["norm"] != "instance":
+        raise UserError("the authors released generators with instance norm only")
+    if options["upsampling"] == "resize":
+        raise UserError("it resizes and convolves where the authors have transposed convolutions")
+    return _rules(options["blocks"])
 
 
 def _rules(blocks: int) -> Rules:

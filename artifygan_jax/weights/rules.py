@@ -79,6 +79,32 @@ def targets(rules: Rules, key: str) -> list[tuple[str, Transform]]:
     return [(match.expand(path), transform) for match, (path, transform) in matches if match]
 
 
+def writers(rules: Rules, path: str) -> list[tuple[str, Transform]]:
+    """(source name, transform) of every rule that writes the variable `path`: `targets` backwards.
+
+    Rules with a regex of other things than plain text and groups, all of them used by the template,
+    cannot be read backwards: a `ValueError`.
+    """
+    found = []
+    for pattern, (template, transform) in rules.items():
+        text = re.split(r"\(([^()]*)\)", pattern)  # plain text and groups in turn
+        plain = [part.replace(r"\.", ".") for part in text[::2]]
+        used = re.split(r"\\(\d)", template)
+        if sorted(used[1::2]) != [str(n + 1) for n in range(len(plain) - 1)]:
+            raise ValueError(f"{template} does not use each group of {pattern} once")
+        if any(re.search(r"[][\\(){}|*+?^$]", part) for part in plain):
+            raise ValueError(f"{pattern} is more than plain text and groups")
+        for n in range(1, len(used), 2):
+            used[n] = f"(?P<g{used[n]}>{text[2 * int(used[n]) - 1]})"
+        match = re.fullmatch(
+            "".join(re.escape(x) if n % 2 == 0 else x for n, x in enumerate(used)), path
+        )
+        if match:
+            groups = (match[f"g{n}"] for n in range(1, len(plain)))
+            found.append((plain[0] + "".join(map("".join, zip(groups, plain[1:]))), transform))
+    return found
+
+
 def apply(
     rules: Rules, ignore: Collection[str], source: Source, target_shapes: Mapping[str, Shape]
 ) -> dict[str, np.ndarray]:

@@ -201,7 +201,7 @@ def write(path, arrays):
 
 
 def test_the_resize_mode_sets_the_input_range_of_inception(arrays, tmp_path):
-    net = convert.build("inception", readers.read(write(tmp_path / "a.npz", arrays)))[0]
+    net = convert.build("inception-fid", readers.read(write(tmp_path / "a.npz", arrays)))[0]
     image = picture(299, 299)  # resizing leaves it alone, so that only the range is left
     for resize, normalise in features.NORMALISE.items():
         net.options = inception.Options(normalise)
@@ -228,7 +228,7 @@ def zipped(path, count):
 
 def test_photos_are_nearer_to_photos_than_to_drawings():
     net = convert.build(
-        "inception",
+        "inception-fid",
         readers.read(shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")),
     )[0]
     photos = zipped(shared("data", "celeba", "img_align_celeba.zip"), 40)

@@ -296,7 +296,7 @@ def test_a_wrong_name_is_refused():
 def test_real_weights_tell_pictures_apart_and_refuse_what_they_lack():
     photos = pytest.importorskip("skimage.data")
     path = shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")
-    net = convert.build("inception", readers.read(path))[0]
+    net = convert.build("inception-fid", readers.read(path))[0]
     assert net.options.missing == ("Mixed_7b.branch3x3dbl_2", "Mixed_7c.branch3x3dbl_2")
     with pytest.raises(UserError, match="'2048' needs Mixed_7b.branch3x3dbl_2"):
         net(jnp.zeros((1, 299, 299, 3)), ("2048",))

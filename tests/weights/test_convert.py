@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from artifygan_jax import bundle, cli, convert
 from artifygan_jax.errors import UserError
-from artifygan_jax.weights import readers
+from artifygan_jax.weights import readers, torch_zip
 from tests.conftest import ROOT, shared
 from tests.golden import draw
 from tests.nets.test_cartoongan import artifygan_weights, cartoongan_weights, discriminator_weights
@@ -149,21 +149,6 @@ def test_other_formats_are_called_by_their_name(tmp_path, contents, words):
     assert words in refused(tmp_path / "w")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pytorch_file_is_refused_with_a_command_that_helps(tmp_path, monkeypatch, zipped):
-    torch = pytest.importorskip("torch")
-    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "count": torch.tensor(3)}
-    path = tmp_path / "w.pth"
-    torch.save(state, path, _use_new_zipfile_serialization=zipped)
-    message = refused(path)
-    assert "this version reads a .npz file" in message
-    code = re.search(r'python -c "(.+)"$', message)[1]
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    expected = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "count": np.array(3)}
-    check(readers.read(tmp_path / "w.npz"), expected)
-
-
 def test_digest_of_a_folder_depends_on_names_and_contents(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     first = readers.digest(tmp_path)
@@ -210,6 +195,50 @@ def test_convert_reads_the_folder_layout_of_the_released_arrays(tmp_path):
         np.save(tmp_path / f"{name}.npy", x)
     convert.convert("cartoongan", str(tmp_path), str(tmp_path / "out"))
     assert bundle.load(tmp_path / "out")[0].options.blocks == 1
+
+
+def test_convert_reads_halves_of_a_pytorch_file_under_a_prefix_and_leaves_counters_out(tmp_path):
+    weights = artifygan_weights(2, 1, "full")
+    stored = {
+        f"module.{name}": x if x.dtype.kind == "i" else x.astype(np.float16)
+        for name, x in weights.items()
+    }
+    (tmp_path / "w.pth").write_bytes(torch_zip.dumps(stored))
+    card = convert.convert("artifygan", str(tmp_path / "w.pth"), str(tmp_path / "out"))
+    assert card["dtype"] == "float32" and card["source_sha256"] == readers.digest(
+        tmp_path / "w.pth"
+    )
+    expected = weights["norm_2.running_var"].astype(np.float16).astype(np.float32)
+    net, _ = bundle.load(tmp_path / "out")
+    np.testing.assert_array_equal(net.down[0].norm.variance[...], expected)
+
+
+def test_convert_takes_one_net_of_a_file_with_two(tmp_path):
+    nets = {"g": artifygan_weights(2, 1, "full"), "d": discriminator_weights(2)}
+    stored = {f"{net}.{name}": x for net, w in nets.items() for name, x in w.items()}
+    (tmp_path / "w.pth").write_bytes(torch_zip.dumps(stored))
+    arguments = ["--arch=artifygan", f"--source={tmp_path / 'w.pth'}", f"--output={tmp_path / 'o'}"]
+    summary, _ = convert.main([*arguments, "--part=d"])
+    assert summary["net"] == "discriminator" and summary["source_part"] == "d"
+    for wrong in ([], ["--part=e"]):
+        with pytest.raises(UserError):
+            convert.main([*arguments, *wrong])
+    assert bundle.read_card(tmp_path / "o")["net"] == "discriminator"
+
+
+@pytest.mark.parametrize("old, new", [("vgg", "vgg19"), ("inception", "inception-fid")])
+def test_names_of_layouts_of_old_point_to_those_of_today(old, new):
+    with pytest.raises(UserError, match=f"no source layout '{old}'.*{new}"):
+        convert.plan(old, {})
+
+
+def test_every_layout_of_the_commands_help_is_one():
+    words = (convert.__doc__ or "").split("layout of the source:")[1].split("--source is")[0]
+    named = set(re.findall(r"^  ([a-z0-9-]+)(?:, ([a-z0-9-]+))?", words, re.MULTILINE))
+    with pytest.raises(UserError) as raised:
+        convert.plan("none", {})
+    listed = str(raised.value).split("--arch is ")[1].split(", ")
+    assert sorted(filter(None, sum(named, ()))) == sorted(listed)
 
 
 def test_convert_tells_artifygans_discriminator_from_its_generator(tmp_path):
@@ -283,11 +312,14 @@ def test_an_older_bundle_is_replaced(tmp_path):
     [
         (["--arch=cartoongam", "--source=w.npz", "--output=o"], "did you mean 'cartoongan'"),
         (["--arch=readers", "--source=w.npz", "--output=o"], "no source layout 'readers'"),
-        (["--arch=vgg", "--source=w.npz", "--output=o"], "no weights of VGG: 0 kernels"),
-        (["--arch=vgg", "--source=x.npz", "--output=o"], "cannot read x.npz"),
-        (["--arch=vgg", "--source=w.npz", "--output=o", "--dtype=int8"], "'int8'"),
-        (["--arch=vgg", "--source=w.npz", "--output=o", "--licens=x"], "did you mean '--licence'"),
-        (["--arch=vgg"], "--source, --output"),
+        (["--arch=vgg19", "--source=w.npz", "--output=o"], "no weights of VGG-19: 0 kernels"),
+        (["--arch=vgg19", "--source=x.npz", "--output=o"], "cannot read x.npz"),
+        (["--arch=vgg19", "--source=w.npz", "--output=o", "--dtype=int8"], "'int8'"),
+        (
+            ["--arch=vgg19", "--source=w.npz", "--output=o", "--licens=x"],
+            "did you mean '--licence'",
+        ),
+        (["--arch=vgg19"], "--source, --output"),
     ],
 )
 def test_wrong_calls_say_what_is_allowed(tmp_path, monkeypatch, arguments, words):
@@ -316,7 +348,9 @@ def test_the_command_ends_with_one_json_line(tmp_path):
 def test_an_error_of_the_command_is_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.savez("w.npz", **ARRAYS)
-    monkeypatch.setattr(sys, "argv", ["convert", "--arch=vgg", "--source=w.npz", "--output=w.npz"])
+    monkeypatch.setattr(
+        sys, "argv", ["convert", "--arch=vgg19", "--source=w.npz", "--output=w.npz"]
+    )
     with pytest.raises(SystemExit) as stopped:
         cli.run(convert.main)
     printed = capsys.readouterr()
@@ -345,7 +379,7 @@ def test_the_real_squeezenet_becomes_a_bundle_that_runs(tmp_path):
 
 def test_the_real_inception_becomes_a_bundle_that_runs_up_to_what_it_lacks(tmp_path):
     source = shared("data", "weights", "inception_2015_12_05_fid_folded_partial.npz")
-    card = convert.convert("inception", str(source), str(tmp_path / "i"), dtype="float16")
+    card = convert.convert("inception-fid", str(source), str(tmp_path / "i"), dtype="float16")
     lacking = ["Mixed_7b.branch3x3dbl_2", "Mixed_7c.branch3x3dbl_2"]
     assert card["options"]["missing"] == lacking
     net, _ = bundle.load(tmp_path / "i")

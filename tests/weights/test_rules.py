@@ -8,7 +8,7 @@ import pytest
 from artifygan_jax import convert
 from artifygan_jax.errors import UserError
 from artifygan_jax.nets.inception import fold
-from artifygan_jax.weights import cartoongan, inception, rules, squeezenet, vgg
+from artifygan_jax.weights import cartoongan, inception_fid, rules, squeezenet, vgg16, vgg19
 from tests.golden import draw
 
 RULES = {
@@ -148,7 +148,7 @@ def test_torchvision_vgg_goes_to_the_layers_of_its_names(depth):
     for index, (name, kernel) in zip(TORCHVISION[depth], kernels.items(), strict=True):
         arrays[f"features.{index}.weight"] = kernel
         arrays[f"features.{index}.bias"] = draw(f"{name}b", kernel.shape[:1])
-    net, _ = convert.build("vgg", arrays)
+    net, _ = convert.build(f"vgg{depth}", arrays)
     options = net.options
     assert (options.depth, options.preprocess, options.channels) == (depth, "imagenet", 2)
     for name, kernel in kernels.items():
@@ -164,15 +164,23 @@ def test_caffe_vgg_keeps_its_kernels_and_wants_caffe_preprocessing(depth):
     for name, kernel in vgg_kernels(depth).items():
         arrays[f"{name}/weight"] = kernel.transpose(2, 3, 1, 0)
         arrays[f"{name}/bias"] = np.zeros(len(kernel), np.float32)
-    net, _ = convert.build("vgg", arrays)
+    net, _ = convert.build(f"vgg{depth}", arrays)
     options = net.options
     assert (options.depth, options.preprocess, options.channels) == (depth, "caffe", 2)
     np.testing.assert_array_equal(net.conv4_3.kernel[...], arrays["conv4_3/weight"])
 
 
 def test_a_vgg_cut_short_is_refused_with_the_count():
-    with pytest.raises(UserError, match="1 kernels .* wanted 13 .VGG-16. or 16"):
-        vgg.plan({"features.0.weight": np.zeros((2, 3, 3, 3))})
+    with pytest.raises(UserError, match="no weights of VGG-16: 1 kernels .* wanted 13; without"):
+        vgg16.plan({"features.0.weight": np.zeros((2, 3, 3, 3))})
+
+
+@pytest.mark.parametrize("depth, plan", [(16, vgg19.plan), (19, vgg16.plan)])
+def test_a_vgg_of_the_other_depth_is_called_by_its_name(depth, plan):
+    for suffix in ("features.{}.weight", "conv{}/weight"):
+        arrays = {suffix.format(n): kernel for n, kernel in enumerate(vgg_kernels(depth).values())}
+        with pytest.raises(UserError, match=f"it is VGG-{depth}: use --arch=vgg{depth}"):
+            plan(arrays)
 
 
 # --- SqueezeNet and Inception --------------------------------------------------------------------
@@ -207,7 +215,7 @@ def test_folded_inception_may_lack_kernels_and_refuses_the_layers_behind_them():
     lacking = "Mixed_7b.branch3x3dbl_2"
     arrays = {folded_name(path): 0.05 * x for path, x in random_arrays("inception").items()}
     del arrays[f"{lacking}/kernel"]
-    net, _ = convert.build("inception", arrays)
+    net, _ = convert.build("inception-fid", arrays)
     assert net.options.missing == (lacking,) and net.options.normalise == "tensorflow"
     kernel = arrays["Mixed_6b.branch7x7_2/kernel"]
     np.testing.assert_array_equal(net.Mixed_6b.branch7x7_2.kernel[...], kernel)
@@ -215,7 +223,7 @@ def test_folded_inception_may_lack_kernels_and_refuses_the_layers_behind_them():
         net(PICTURE, ("2048",))
     del arrays["Mixed_5b.branch1x1/bias"]  # a layer of which the bias is lacking is no known gap
     with pytest.raises(UserError, match="nothing in the file is for Mixed_5b/branch1x1/bias"):
-        convert.build("inception", arrays)
+        convert.build("inception-fid", arrays)
 
 
 def pytorch_fid_arrays():
@@ -237,7 +245,7 @@ def pytorch_fid_arrays():
 def test_pytorch_fid_inception_is_folded_as_torch_computes_it():
     torch = pytest.importorskip("torch")
     arrays = pytorch_fid_arrays()
-    net, _ = convert.build("inception", arrays)
+    net, _ = convert.build("inception-fid", arrays)
     assert net.options.missing == () and net.options.normalise == "pytorch"
     name, layer = "Mixed_6b.branch7x7_2", net.Mixed_6b.branch7x7_2
     x = draw("x", (1, 128, 6, 9))
@@ -258,7 +266,7 @@ def test_pytorch_fid_inception_without_a_statistic_is_refused_by_layer():
     del arrays["Mixed_5b.branch1x1.bn.running_var"]
     arrays["Mixed_7c.branch_pool.bn.bias"] = np.zeros(3)
     with pytest.raises(UserError) as raised:
-        inception.plan(arrays)
+        inception_fid.plan(arrays)
     assert "2 layers" in str(raised.value)
     assert "Mixed_5b.branch1x1.bn, Mixed_7c.branch_pool.bn" in str(raised.value)
 
@@ -266,7 +274,7 @@ def test_pytorch_fid_inception_without_a_statistic_is_refused_by_layer():
 def test_torchvision_inception_is_not_taken_for_the_fid_network():
     arrays = pytorch_fid_arrays() | {"AuxLogits.conv0.conv.weight": np.zeros((128, 768, 1, 1))}
     with pytest.raises(UserError, match="torchvision's inception_v3"):
-        inception.plan(arrays)
+        inception_fid.plan(arrays)
 
 
 def test_folding_uses_the_epsilon_of_inception():

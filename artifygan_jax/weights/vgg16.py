@@ -1,0 +1,8 @@
+"""VGG-16 without batch norm, from torchvision or from a conversion of the Caffe model."""
+
+import functools
+
+from artifygan_jax.weights import vgg
+
+plan = functools.partial(vgg.plan_of, 16)
+layout = functools.partial(vgg.layout_of, 16)
