@@ -27,7 +27,7 @@ CHUNK = 64  # pictures that are decoded before they are written
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Packed:
-    """`packed[i]` uint8 `[S, S, 3]`, read-only; a picture that could not be read is refused again, by name."""
+    """`packed[i]` uint8 `[S, S, 3]`, read-only; a picture that could not be read is refused again."""
 
     pictures: np.ndarray
     bad: dict[int, tuple[str, str]]
