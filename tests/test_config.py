@@ -37,7 +37,7 @@ def test_a_file_of_the_user_goes_before_a_name_of_ours(tmp_path, monkeypatch):
     ("name", "words"),
     [
         ("dmeo", "no config at 'dmeo' .did you mean 'demo'"),
-        ("elsewhere/demo.py", "no config at 'elsewhere/demo.py'.*a name of artifygan"),
+        ("elsewhere/demo.py", "no config at 'elsewhere/demo.py'.*a name of animegan"),
         ("zzz:half", "no config at 'zzz': give a file, or a name of"),
     ],
 )

@@ -516,6 +516,8 @@ def _equations(jaxpr):
 
 
 def _macs(equation) -> int:
+    if equation.primitive.name not in ("conv_general_dilated", "dot_general"):
+        return 0
     out = equation.outvars[0].aval
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
@@ -523,8 +525,6 @@ def _macs(equation) -> int:
         # A dilated input (the gradient of a strided convolution) is zeros for the rest.
         zeros = math.prod(equation.params["lhs_dilation"])
         return out.size * kernel[spec[1]] * kernel[spec[2]] * kernel[spec[3]] // zeros
-    if equation.primitive.name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        shape = equation.invars[0].aval.shape
-        return out.size * math.prod(shape[axis] for axis in contracted)
-    return 0
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return out.size * math.prod(shape[axis] for axis in contracted)

@@ -255,7 +255,8 @@ def test_a_zip_and_a_glob_are_sources_too(tmp_path):
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests' own parent ignores
 from artifygan_jax.data.prepared import Made, prepare
 
 def work(rgb, name):
