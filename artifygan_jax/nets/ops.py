@@ -21,6 +21,10 @@ from jax.custom_derivatives import linear_call
 Extent = tuple[Any, Any] | None
 
 
+class Buffer(nnx.Variable):
+    """What a net remembers and no optimiser moves."""
+
+
 def pad(x: jax.Array, amount: int | tuple[int, int], mode: str, extent: Extent = None) -> jax.Array:
     """Pads height and width by `amount`: `mode` is "zero" or "reflect" (edge not repeated).
 
@@ -352,6 +356,39 @@ def _pixel_sums(x: jax.Array) -> jax.Array:
     """`[B, N, C]` float32 summed over N, as a product with a row of ones."""
     ones = jnp.ones((len(x), 1, x.shape[1]))
     return jnp.einsum("bon,bnc->boc", ones, x, precision="highest")[:, 0]
+
+
+def spread(v: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """`v` float32, `[C]` or `[B, C]`, over the pixels of an array of `shape` `[B, H, W, C]`.
+
+    A broadcast whose transpose is a product with ones (see `depthwise`). Unlike `affine` it can be
+    differentiated forwards too, and any number of times: it is linear.
+    """
+
+    def back(_, g):
+        if v.ndim == 2:
+            flat = jax.lax.optimization_barrier(g.reshape(len(g), -1, shape[3]))
+            return _pixel_sums(flat.astype(jnp.float32)).astype(v.dtype)
+        flat = jax.lax.optimization_barrier(g.reshape(-1, shape[3]).astype(jnp.float32))
+        return jnp.einsum("n,nc->c", jnp.ones(len(flat)), flat, precision="highest").astype(v.dtype)
+
+    def wide(_, v):
+        row = v[:, None, None] if v.ndim == 2 else v[None, None, None]
+        return jnp.broadcast_to(row.astype(dtype), shape)
+
+    return linear_call(wide, back, (), v)
+
+
+def over_channels(x: jax.Array, channels: int) -> jax.Array:
+    """`x` `[B, H, W, 1]` for each of `channels`; its transpose is a product with ones: see `spread`."""
+
+    def back(_, g):
+        flat = jax.lax.optimization_barrier(g.reshape(-1, channels).astype(jnp.float32))
+        sums = jnp.einsum("nc,c->n", flat, jnp.ones(channels), precision="highest")
+        return sums.reshape(x.shape).astype(x.dtype)
+
+    wide = lambda _, x: jnp.broadcast_to(x, (*x.shape[:3], channels))  # noqa: E731
+    return linear_call(wide, back, (), x)
 
 
 class LayerNorm(InstanceNorm):
