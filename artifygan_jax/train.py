@@ -1,8 +1,9 @@
 """Train any method: `python -m artifygan_jax.train --config=configs/artifygan.py --workdir=runs/a`.
 
 The workdir is all the state: running the same command again goes on where the last checkpoint is.
-It holds config.json, checkpoints/, model/ (the latest bundle), best/ (the best one, where the config
-names a metric), samples/, metrics.jsonl and timing.jsonl, tb/ (TensorBoard).
+It holds config.json, checkpoints/, model/ (the latest bundle), model_d/ (its discriminator), best/
+(the best one, where the config names a metric), samples/, metrics.jsonl and timing.jsonl, tb/
+(TensorBoard).
 """
 
 import collections
@@ -170,12 +171,24 @@ def start_from(nets: dict[str, nnx.Module], name: str, source: str) -> bool:
     want = {k: x.shape for k, x in phases.values(nets[name]).items()}
     have = {k: x.shape for k, x in phases.values(net).items()}
     if want != have:
-        wrong = sorted(want.items() ^ have.items())[:6]
-        raise UserError(
-            f"{source} ({card['architecture']} {card['options']}) does not fit net {name!r}: {wrong}"
-        )
+        raise UserError(f"{source} does not fit net {name!r}: {_differences(nets[name], net)}")
     nets[name] = net
     return True
+
+
+def _differences(wanted: Any, found: Any) -> str:
+    """What options two nets differ in, or what variables, where options say nothing."""
+    a, b = (vars(net.options) for net in (wanted, found))
+    if type(wanted) is not type(found):
+        return f"it is {_kind(found)}, wanted {_kind(wanted)}"
+    options = [f"{k} is {b[k]}, wanted {a[k]}" for k in a if a[k] != b[k]]
+    shapes = [{k: x.shape for k, x in phases.values(net).items()} for net in (wanted, found)]
+    variables = sorted(f"{k} {x}" for k, x in shapes[0].items() ^ shapes[1].items())
+    return "; ".join(options or variables[:6])
+
+
+def _kind(net: Any) -> str:
+    return f"{type(net).__module__.rsplit('.', 1)[-1]} {type(net).__name__.lower()}"
 
 
 def run(
@@ -225,6 +238,8 @@ def parameter_counts(engine: phases.Engine) -> list[str]:
     """How many parameters of each net are trained, and how many are frozen, as lines."""
     lines = []
     for name, params in engine.init().params.items():
+        if not params:  # remembers, but learns nothing
+            continue
         sizes = {path: x.size for path, x in params.items()}
         frozen = sum(size for path, size in sizes.items() if path in engine.fixed[name])
         lines.append(
@@ -305,22 +320,27 @@ class Trainer:
                 self.latest |= numbers
                 self.log.write(step, numbers)
 
-    def generate(self, pictures: np.ndarray) -> np.ndarray:
-        """What the averaged nets make of uint8 pictures `[N, H, W, 3]`: uint8, the same shape."""
+    def generate(self, inputs: np.ndarray) -> np.ndarray:
+        """What the averaged nets make of uint8 pictures `[N, H, W, 3]` or latents `[N, z]`: uint8."""
         params = self.state.params | self.state.ema
-        return np.asarray(self._generate(params, self.state.buffers, pictures))
+        return np.asarray(self._generate(params, self.state.buffers, inputs))
 
-    def _generate_fn(self, params, buffers, pictures):
+    def _generate_fn(self, params, buffers, inputs):
         nets = self.engine.nets(params, buffers)
-        return augment.to_uint8(self.cfg.method.generate(nets, augment.to_float(pictures)))
+        if inputs.dtype == jnp.uint8:
+            inputs = augment.to_float(inputs)
+        return augment.to_uint8(self.cfg.method.generate(nets, inputs))
 
     def save(self, step: int) -> None:
         """A checkpoint and a bundle of `step`; also the best bundle, where this is the best."""
         metrics = dict(self.latest)
         self.checkpoints.save(step, self.state, {"next_index": step, "metrics": metrics}, metrics)
         card = {"trained": {"step": step, "metrics": metrics, "config": self.described}}
-        net = self.engine.averaged(self.state)["g"]
+        nets = self.engine.averaged(self.state)
+        net = nets["g"]
         bundle.save(self.workdir / "model", net, card)
+        if "d" in nets:  # for those who fine-tune: `init_from`
+            bundle.save(self.workdir / "model_d", nets["d"], card)
         best = self.cfg.best
         if best in metrics:
             try:

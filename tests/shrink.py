@@ -1,12 +1,20 @@
 """One function that makes any config small: it changes sizes, intervals and data, nothing else."""
 
 import dataclasses
+import tempfile
 
+from flax import nnx
+
+from artifygan_jax import bundle
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Mix
 from artifygan_jax.data.streams import Stream
+from artifygan_jax.methods.cartoon_stylegan import CartoonStyleGAN
+from artifygan_jax.methods.stylegan2_ada import StyleGAN2ADA
+from artifygan_jax.nets import stylegan2
 
 PX = 32
+LATENT_PX = 16  # of generators from latents, whose sides are powers of 2
 
 
 def shrink(cfg, *, steps_per_phase: int = 2):
@@ -16,24 +24,30 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     """
     method = cfg.method
     pool = getattr(method, "pool", 0)
-    method.generator.channels = method.discriminator.channels = 4
-    if hasattr(method.generator, "blocks"):
-        method.generator.blocks = min(method.generator.blocks, 2)
-    method.content_steps = min(steps_per_phase, method.content_steps)
+    latent = isinstance(method, StyleGAN2ADA)
+    if latent:
+        shrink_stylegan2(cfg)
+    else:
+        method.generator.channels = method.discriminator.channels = 4
+        if hasattr(method.generator, "blocks"):
+            method.generator.blocks = min(method.generator.blocks, 2)
+        method.content_steps = min(steps_per_phase, method.content_steps)
+        narrow(method.content)
     if pool:
         method.pool, method.pool_px = min(pool, 8), PX - 4
-    narrow(method.content)
     for name, stream in cfg.data.items():
         if isinstance(stream, Stream):
             stream.source = faces(stream.source, "cartoon" if name == "cartoon" else "photo")
             stream.crop = PX - 4 if stream.crop or pool else 0
-            stream.size = PX
+            stream.size = LATENT_PX if latent else PX
         else:
             stream.source = None  # twins made as they are read
     for item in cfg.evals.values():
         item.every, item.count, item.size = 2, 4, PX
+        if latent:
+            item.size, item.z_size = LATENT_PX, 8
         for field in dataclasses.fields(item):
-            if field.name in ("source", "photos", "cartoons"):
+            if field.name in ("source", "photos", "cartoons", "real"):
                 domain = "cartoon" if field.name == "cartoons" else "photo"
                 setattr(item, field.name, Faces(domain, 4, 5, PX))
             if field.name == "content":
@@ -45,6 +59,24 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     cfg.init_from = {}
     cfg.steps, cfg.checkpoint_every, cfg.log_every = 2 * steps_per_phase + 2, 2, 1
     return cfg
+
+
+def shrink_stylegan2(cfg):
+    """Nets of 16 px, lazy phases every other step, augmentation from a p of 0.5, a random source."""
+    method = cfg.method
+    method.generator.channels = method.discriminator.channels = (8, 8, 4)
+    method.generator.z_size = method.generator.w_size = 8
+    method.generator.mapping_layers = min(method.generator.mapping_layers, 2)
+    method.r1_every = method.path_every = method.adapt_every = 2
+    if method.augment is not None:
+        method.augment.initial = 0.5
+    for adam in cfg.optim.values():
+        adam.freeze_until = min(adam.freeze_until, 2)
+    if isinstance(method, CartoonStyleGAN):
+        method.structure_layers = min(method.structure_layers, 2)
+        net = stylegan2.Generator(method.generator, rngs=nnx.Rngs(1))
+        method.source = tempfile.mkdtemp(prefix="source")
+        bundle.save(method.source, net)
 
 
 def narrow(content):

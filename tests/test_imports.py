@@ -21,6 +21,8 @@ RANK = {
     "programs": 3,
     "bundle": 3,
     "registry": 3,
+    "warp": 3,
+    "ada": 4,
     "tiling": 4,
     "content": 4,
     "detect": 5,
@@ -34,6 +36,7 @@ RANK = {
     "sharding": 6,
     "checkpoint": 6,
     "methods": 6,
+    "latent": 6,
     "": 7,  # artifygan_jax/__init__.py
     "train": 7,
     "stylize": 7,
@@ -52,6 +55,7 @@ RANK = {
 ALLOWED = {
     ("methods", "phases"),  # a method is a table of phases, and knows no optimiser or checkpoint
     ("phases", "optim"),
+    ("latent", "metrics"),
     ("detect", "weights"),  # the face detector's own, which no bundle holds
     ("demo", "train"),  # the demo is two commands in a row: train, then what `load` gives
     ("demo", ""),

@@ -1,0 +1,98 @@
+"""What a run of a generator from latents looks at: the `evals` of `metrics.evals`, without photos."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from artifygan_jax import augment
+from artifygan_jax.content import Content
+from artifygan_jax.metrics import distances
+from artifygan_jax.metrics.evals import Generate, grid, in_batches, pairwise, pictures_of
+from artifygan_jax.nets import ops
+
+
+def of_seeds(seeds: range, size: int) -> np.ndarray:
+    """Latents `[N, size]` float32, each drawn by its seed alone, as NVIDIA's programs draw them."""
+    drawn = [np.random.RandomState(seed).randn(size) for seed in seeds]
+    return np.asarray(drawn, np.float32).reshape(len(seeds), size)
+
+
+@dataclasses.dataclass
+class Snapshots:
+    """Grids `samples/STEP.png` of the first seeds, and once `samples/real.png` of real pictures."""
+
+    real: Any
+    every: int = 1000
+    count: int = 32
+    size: int = 256
+    z_size: int = 512
+    per_row: int = 8
+
+    def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
+        """Writes the grid; has no numbers."""
+        folder = workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        if not (folder / "real.png").exists():
+            self._write(pictures_of(self.real, self.count, self.size), folder / "real.png")
+        fakes = in_batches(generate, of_seeds(range(self.count), self.z_size))
+        self._write(fakes, folder / f"{step:07d}.png")
+        return iter(())
+
+    def _write(self, pictures: np.ndarray, path: pathlib.Path) -> None:
+        rows = [list(pictures[i : i + self.per_row]) for i in range(0, len(pictures), self.per_row)]
+        fresh = path.with_suffix(".tmp")
+        Image.fromarray(grid(rows)).save(fresh, format="PNG")
+        fresh.replace(path)
+
+
+@dataclasses.dataclass(eq=False)
+class GeneratedDistance:
+    """How far generated pictures are from held-out real ones, in the features of a frozen net; no FID.
+
+    `distance` and `kid` (x 1000) as in `metrics.evals.Distance`; `diversity` is the mean difference of
+    neighbouring generated pictures over that of real ones.
+    """
+
+    real: Any
+    content: Content
+    every: int = 1000
+    count: int = 500
+    size: int = 256
+    z_size: int = 512
+
+    @functools.cached_property
+    def reference(self) -> tuple[np.ndarray, float]:
+        """(features, mean difference of neighbours) of the real pictures."""
+        pictures = pictures_of(self.real, self.count, self.size)
+        return self._features(pictures), pairwise(pictures)
+
+    def _features(self, pictures: np.ndarray) -> np.ndarray:
+        return in_batches(lambda x: np.asarray(self._pooled(x)), pictures)
+
+    @functools.cached_property
+    def _pooled(self) -> Callable:
+        net = self.content.load()
+
+        def pooled(x):
+            found = self.content.features(net, augment.to_float(x)).values()
+            return jnp.concatenate([m.mean((1, 2)) if m.ndim == 4 else m for m in found], axis=-1)
+
+        return ops.jit(pooled)
+
+    def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
+        """The numbers."""
+        reference, variety = self.reference
+        # Seeds far from those of the grids.
+        seeds = range(10**6, 10**6 + len(reference))
+        fakes = in_batches(generate, of_seeds(seeds, self.z_size))
+        found = self._features(fakes)
+        yield "distance", distances.frechet_from_features(found, reference)
+        size = max(2, len(reference) // 2)
+        yield "kid", 1000 * distances.kid(found, reference, subset_size=size, seed=0)[0]
+        yield "diversity", pairwise(fakes) / max(variety, 1e-9)
