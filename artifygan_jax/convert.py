@@ -17,15 +17,20 @@
   lpips           LPIPS' linear heads, for AlexNet, SqueezeNet or VGG-16
   mobilefacenet   face embedding
   mtcnn           face detector, each of its three nets
+  nvidia          StyleGAN2 of NVIDIA's PyTorch programs, generator or discriminator
+  rosinality      StyleGAN2 of stylegan2-pytorch, also JoJoGAN's and Cartoon-StyleGAN's
   squeezenet      SqueezeNet 1.1 of Keras or torchvision
+  stylegan2       nvidia or rosinality, whichever the names of the arrays say
   vgg16, vgg19    of torchvision or Caffe
 
 --source is a PyTorch file (.pth, .pt), a .pkl of NVIDIA, an .npz file, a folder of .npy files or a
-.safetensors file; nothing in it is run. The net's sizes are read off the arrays.
+.safetensors file; nothing in it is run. The net's sizes are read off the arrays. Where a file has
+several nets --part says which; of StyleGAN2 the averaged generator is taken without it.
 
 --export=torch writes the weights of a bundle under the names and in the layout that the original
-has, as a state dict that torch.load(weights_only=True) reads. Such a file says nothing of options
-that are not weights, such as norms' epsilons or the order of colours: the last line does.
+has, as a state dict that torch.load(weights_only=True) reads (rosinality: a dict with g_ema and
+latent_avg, or with d). Such a file says nothing of options that are not weights, such as norms'
+epsilons or the order of colours: the last line does.
 """
 
 import argparse
@@ -33,6 +38,7 @@ import importlib
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,14 +53,27 @@ DTYPES = ("float32", "float16")
 
 
 def plan(arch: str, source: rules.Source) -> rules.Plan:
-    """The plan of the module of `weights/` called `arch` for the arrays `source`."""
+    """The plan of the layout `arch` for the arrays `source`."""
+    return _layout(arch).plan(source)
+
+
+def read(arch: str, path: str, *, part: str | None = None) -> rules.Plan:
+    """The plan of the layout `arch` for a file; a layout may read more of it than arrays."""
+    layout = _layout(arch)
+    if hasattr(layout, "read"):
+        return layout.read(path, part)
+    return layout.plan(readers.read(path, part=part))
+
+
+def _layout(arch: str) -> ModuleType:
+    """The module of `weights/` called `arch`."""
     known = []
     for file in sorted(pathlib.Path(rules.__file__).parent.glob("[a-z]*.py")):
         module = importlib.import_module(f"artifygan_jax.weights.{file.stem}")
         if hasattr(module, "plan"):
             known.append(file.stem.replace("_", "-"))
             if known[-1] == arch:
-                return module.plan(source)
+                return module
     raise UserError(
         f"no source layout {arch!r}{did_you_mean(arch, known)}; --arch is {', '.join(known)}"
     )
@@ -62,13 +81,17 @@ def plan(arch: str, source: rules.Source) -> rules.Plan:
 
 def build(arch: str, source: rules.Source) -> tuple[nnx.Module, dict[str, Any]]:
     """The net made of the arrays `source` of layout `arch`, and what its bundle's card must say."""
-    made = plan(arch, source)
+    return made_of(plan(arch, source))
+
+
+def made_of(made: rules.Plan) -> tuple[nnx.Module, dict[str, Any]]:
+    """The net that a plan makes, and what its bundle's card must say."""
     shapes = target_shapes(made.architecture, made.net, made.options)
     wanted = {path: shape for path, shape in shapes.items() if path not in made.missing}
     arrays = rules.apply(made.rules, made.ignore, made.source, wanted)
     arrays |= {path: np.zeros(shapes[path], np.float32) for path in made.missing}
     net = bundle.build(made.architecture, made.net, made.options, arrays)
-    return net, {"channels": made.channels}
+    return net, {"channels": made.channels, **made.card}
 
 
 def target_shapes(
@@ -102,9 +125,9 @@ def convert(
                 f"{output} is there and is no model bundle: it is not replaced;"
                 " give another --output"
             )
-    net, card = build(arch, readers.read(source, part=part))
+    net, known = made_of(read(arch, source, part=part))
     _check_range(bundle.variables(net), dtype)
-    card |= {
+    card = {
         "licence": licence or "not stated",
         "source": pathlib.Path(source).name,
         "source_sha256": readers.digest(source),
@@ -112,6 +135,7 @@ def convert(
     }
     if part is not None:
         card["source_part"] = part
+    card |= known
     try:
         return bundle.save(target, net, card, dtype=dtype)
     except OSError as error:
@@ -135,7 +159,7 @@ def export(
     layout, tensors = exporting.state_dict(card, arrays, arch)
     for name, x in tensors.items():
         tensors[name] = x if x.dtype == np.int64 else x.astype(dtype, copy=False)
-    write_whole(target, torch_zip.dumps(tensors))
+    write_whole(target, torch_zip.dumps(exporting.file(layout, card["net"], tensors)))
     kept = {key: card.get(key) for key in ("architecture", "net", "options", "channels", "licence")}
     return {"output": output, "layout": layout, "tensors": len(tensors), "dtype": dtype, **kept}
 

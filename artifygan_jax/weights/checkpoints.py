@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,20 @@ GROWTH, SMALL = 4, 64 << 20  # what a file may unpack to: 4 times its size, at l
 ADVICE = "nothing of it was run; save the network's state_dict() alone and give that"
 
 Tensors = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """One net of a weights file: its `arrays`, and what the file says beside them.
+
+    `part` is what the file calls the net (None where it has no other). `beside`: the single arrays
+    that were asked for. `options`: see `Checkpoint.options`.
+    """
+
+    arrays: dict[str, np.ndarray]
+    part: str | None = None
+    beside: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -68,6 +82,11 @@ class Checkpoint:
             if isinstance(value, Tensor):
                 yield name, value
 
+    def choose(self, prefer: Collection[str]) -> str | None:
+        """The first of the parts `prefer` that there is; the name of the only net; else None."""
+        names = [*prefer, *self.nets] if len(self.nets) == 1 else prefer
+        return next((name for name in names if name and name in self.nets), None)
+
     def options(self, part: str) -> dict[str, Any]:
         """What the constructor of module `part` of a snapshot was called with, by keyword.
 
@@ -78,14 +97,25 @@ class Checkpoint:
         return options if isinstance(options, dict) else {}
 
 
-def read(path: str | os.PathLike, part: str | None = None) -> dict[str, np.ndarray]:
-    """The arrays of one net of a file by name; see `Checkpoint.net`. bfloat16 comes as float32.
+def read(
+    path: str | os.PathLike,
+    part: str | None = None,
+    prefer: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> Net:
+    """One net of a file: `part`, or else `Checkpoint.choose(prefer)`. bfloat16 comes as float32.
 
-    A `UserError` says what the file asks for that weights never need, or how it is damaged.
+    With it come the single arrays called `beside`, where there are such. A `UserError` says what the
+    file asks for that weights never need, how it is damaged, or which nets there are; see
+    `Checkpoint.net`.
     """
     with _refusing(path):
         checkpoint, budget = _load(pathlib.Path(path))
-        return {name: tensor.numpy(budget) for name, tensor in checkpoint.net(part).items()}
+        part = part or checkpoint.choose(prefer)
+        arrays = {name: tensor.numpy(budget) for name, tensor in checkpoint.net(part).items()}
+        found = {name: checkpoint.others.get(name) for name in beside}
+        singles = {k: x.numpy(budget) for k, x in found.items() if isinstance(x, Tensor)}
+        return Net(arrays, part, singles, checkpoint.options(part or ""))
 
 
 def load(path: str | os.PathLike) -> Checkpoint:

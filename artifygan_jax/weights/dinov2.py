@@ -9,10 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from artifygan_jax.errors import UserError
-from artifygan_jax.weights.rules import Plan, Rules, Source, conv, same, size
+from artifygan_jax.weights.rules import Plan, Rules, Source, conv, linear, same, size
 
 IGNORE = ("mask_token",)
 
@@ -52,11 +50,6 @@ def layout(net: str, options: Mapping[str, Any]) -> Rules:
     ):
         rules |= conv(rf"{block}\.{theirs}", rf"blocks/\1/{ours}", linear)
     return rules
-
-
-def linear(x: np.ndarray) -> np.ndarray:
-    """torch linear layer `[O, I]` to `[I, O]`."""
-    return x.T
 
 
 def _norm(source: str, target: str) -> Rules:

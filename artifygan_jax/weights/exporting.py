@@ -16,6 +16,8 @@ from artifygan_jax.weights import (
     dinov2,
     lpips,
     mobilefacenet,
+    nvidia,
+    rosinality,
     rules,
     squeezenet,
     vgg16,
@@ -31,7 +33,15 @@ BACK: dict[Transform, Transform] = {
     animegan1.right_vector: lambda y: y.transpose(2, 0, 1).reshape(-1),
     lpips.flat: lambda y: y.reshape(1, -1, 1, 1),
     arcface.whole_map: lambda y: y.transpose(3, 2, 0, 1).reshape(y.shape[3], -1),
-    dinov2.linear: lambda y: y.T,
+    rules.linear: lambda y: y.T,
+    nvidia.chw: lambda y: y.transpose(2, 0, 1),
+    nvidia.map4: lambda y: y.transpose(3, 2, 0, 1).reshape(y.shape[3], -1),
+    rosinality.first_oihw: lambda y: y.transpose(3, 2, 0, 1)[None],
+    rosinality.first_chw: lambda y: y.transpose(2, 0, 1)[None],
+    rosinality.first_map: lambda y: y[None, None],
+    rosinality.channels: lambda y: y.reshape(1, -1, 1, 1),
+    rosinality.scalar: lambda y: y.reshape(1),
+    rosinality.row: rules.same,
 }
 # Architectures whose bundles are not, or no longer, what a PyTorch file held.
 NONE = {
@@ -49,7 +59,8 @@ def state_dict(
 
     `arch` chooses one of several layouts; else it is that of the source that was converted, or for
     a net trained here that of its architecture. Batch norms get a counter `num_batches_tracked` of
-    0, as torch has it. A `UserError` where there is no such layout or the net does not fit it.
+    0, as torch has it; filters that the original keeps beside its weights are there too. A
+    `UserError` where there is no such layout or the net does not fit it.
     """
     arch = _layout(card, arch)
     try:
@@ -64,11 +75,20 @@ def state_dict(
             names = " and ".join(name for name, _ in found) or "no name"
             raise UserError(f"the {arch} layout has {names} for {path}; give another --arch")
         name, transform = found[0]
-        out[name] = np.ascontiguousarray(BACK[transform](y))
+        out[name] = np.asarray(BACK[transform](y), order="C")
         if name.endswith(".running_var"):
             counter = name.removesuffix("running_var") + "num_batches_tracked"
             out[counter] = np.zeros((), np.int64)
+    if arch in CONSTANTS:
+        out |= CONSTANTS[arch](card["net"], card["options"])
     return arch, out
+
+
+def file(
+    arch: str, net: str, tensors: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray | Mapping[str, np.ndarray]]:
+    """What the original's programs load: the state dict, or a dict with it."""
+    return WRAPPED[arch](net, tensors) if arch in WRAPPED else tensors
 
 
 def _layout(card: Mapping[str, Any], arch: str | None) -> str:
@@ -126,4 +146,8 @@ LAYOUTS: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], Rules]]] = {
     "mobilefacenet": ("mobilefacenet", mobilefacenet.layout),
     "arcface": ("iresnet", arcface.layout),
     "dinov2": ("dinov2", dinov2.layout),
+    "rosinality": ("stylegan2", rosinality.layout),
+    "nvidia": ("stylegan2", nvidia.layout),
 }
+CONSTANTS = {"rosinality": rosinality.constants, "nvidia": nvidia.constants}
+WRAPPED = {"rosinality": rosinality.wrapped}

@@ -3,6 +3,7 @@
 Nothing that a file holds is run: pickles are read by an interpreter of our own, `weights.pickles`.
 """
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -11,6 +12,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
 from typing import IO
 
 import ml_dtypes
@@ -20,6 +22,7 @@ import safetensors.numpy
 
 from artifygan_jax.errors import UserError, did_you_mean
 from artifygan_jax.weights import checkpoints, containers
+from artifygan_jax.weights.checkpoints import Net
 from artifygan_jax.weights.pickles import Damaged, Refused, shown
 
 FORMATS = "a .pth, .pt or .pkl file, a .npz file, a folder of .npy files or a .safetensors file"
@@ -41,20 +44,35 @@ def read(path: str | os.PathLike, *, part: str | None = None) -> dict[str, np.nd
     so. The kind is told by the contents, not by the name. A `UserError` for anything else, and for
     a PyTorch file with several nets where none is chosen: it names them.
     """
+    return net(path, part=part).arrays
+
+
+def net(
+    path: str | os.PathLike,
+    *,
+    part: str | None = None,
+    prefer: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> Net:
+    """As `read`, with what the file says beside the net.
+
+    Where no part is chosen it is the first of `prefer` that a PyTorch file has. `beside` are names of
+    single arrays outside of the net that are wanted too, where there are such.
+    """
     path = pathlib.Path(path)
     try:
         if path.is_dir():
-            arrays = _part(path, _read_folder(path), part)
+            found = _flat(path, _read_folder(path), part, beside)
         else:
-            arrays = _read_file(path, part)
+            found = _read_file(path, part, prefer, beside)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    if not arrays:
+    if not found.arrays:
         raise UserError(f"{path} holds no arrays; give {FORMATS}")
-    for name in arrays:
+    for name in found.arrays:
         if not name.isprintable() or len(name) > MAX_NAME:
             raise UserError(f"{path} refused: it names an array {shown(name)}, as no weights do")
-    return _strip(arrays)
+    return dataclasses.replace(found, arrays=_strip(found.arrays))
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -87,15 +105,17 @@ def _npy_files(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.rglob("*.npy"))
 
 
-def _read_file(path: pathlib.Path, part: str | None) -> dict[str, np.ndarray]:
+def _read_file(
+    path: pathlib.Path, part: str | None, prefer: Collection[str], beside: Collection[str]
+) -> Net:
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         if _is_torch_zip(path):
-            return checkpoints.read(path, part)
-        return _part(path, _read_npz(path), part)
+            return checkpoints.read(path, part, prefer, beside)
+        return _flat(path, _read_npz(path), part, beside)
     if head.startswith(b"\x80") and head[1:2] in b"\x02\x03\x04\x05" and head[8:9] != b"{":
-        return checkpoints.read(path, part)
+        return checkpoints.read(path, part, prefer, beside)
     _refuse_others(path, head)
     try:
         arrays = {name: _plain(x) for name, x in safetensors.numpy.load_file(path).items()}
@@ -103,15 +123,18 @@ def _read_file(path: pathlib.Path, part: str | None) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path} is not {FORMATS}, or is damaged ({shown(str(error))}); get it again or give another"
         ) from error
-    return _part(path, arrays, part)
+    return _flat(path, arrays, part, beside)
 
 
-def _part(
-    path: pathlib.Path, arrays: dict[str, np.ndarray], part: str | None
-) -> dict[str, np.ndarray]:
+def _flat(
+    path: pathlib.Path,
+    arrays: dict[str, np.ndarray],
+    part: str | None,
+    beside: Collection[str],
+) -> Net:
     """The arrays below the name `part`, which may end with a dot or a slash in front of theirs."""
     if part is None:
-        return arrays
+        return Net(arrays)
     starts = (f"{part}.", f"{part}/")
     found = {name[len(part) + 1 :]: x for name, x in arrays.items() if name.startswith(starts)}
     if not found:
@@ -120,7 +143,7 @@ def _part(
         raise UserError(
             f"{path} has no part {part!r}{did_you_mean(part, firsts)}; its names begin with {have}"
         )
-    return found
+    return Net(found, part, {name: arrays[name] for name in beside if name in arrays})
 
 
 def _is_torch_zip(path: pathlib.Path) -> bool:

@@ -26,7 +26,7 @@ class Plan:
     """How the arrays `source` become a net: which net, with which options, by which rules.
 
     `missing`: paths that the file is known to lack and the net to do without. `channels`: the order
-    of colours that the weights work on.
+    of colours that the weights work on. `card`: what the bundle's card should say besides.
     """
 
     architecture: str
@@ -37,6 +37,7 @@ class Plan:
     ignore: Collection[str] = ()
     missing: Collection[str] = ()
     channels: str = "RGB"
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def same(x: np.ndarray) -> np.ndarray:
@@ -57,6 +58,11 @@ def iohw(x: np.ndarray) -> np.ndarray:
 def iohw_stride1(x: np.ndarray) -> np.ndarray:
     """torch transposed convolution of stride 1 to HWIO of the ordinary convolution that it is."""
     return iohw(x)[::-1, ::-1]
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    """torch linear layer `[O, I]` to `[I, O]`."""
+    return x.T
 
 
 def conv(source: str, target: str, kernel: Transform = oihw) -> Rules:
@@ -153,7 +159,7 @@ def _convert(x: np.ndarray, transform: Transform, shape: Shape) -> tuple[np.ndar
         return x, [f"has shape {x.shape}, which cannot become {tuple(shape)}"]
     faults = []
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: refused below
-        y = np.ascontiguousarray(y, np.float32)
+        y = np.asarray(y, np.float32, order="C")
     if y.shape != tuple(shape):
         faults.append(f"gives shape {y.shape}, wanted {tuple(shape)}")
     if not np.isfinite(y).all():
@@ -161,7 +167,7 @@ def _convert(x: np.ndarray, transform: Transform, shape: Shape) -> tuple[np.ndar
     return y, faults
 
 
-def size(what: str, source: Source, key: str, axis: int) -> int:
+def size(what: str, source: Source, key: str, axis: int, axes: int = 4) -> int:
     """Length of an axis of the kernel `key`, which every file of `what` has; else a `UserError`."""
     if key not in source:
         names = ", ".join(sorted(source)[:3]) or "no arrays"
@@ -169,9 +175,9 @@ def size(what: str, source: Source, key: str, axis: int) -> int:
             f"no weights of {what}: {key} is not among the {len(source)} arrays ({names}, ...);"
             " give another --arch or another file"
         )
-    if source[key].ndim != 4:
+    if source[key].ndim != axes:
         raise UserError(
-            f"no weights of {what}: {key} has shape {source[key].shape}, wanted 4 axes;"
+            f"no weights of {what}: {key} has shape {source[key].shape}, wanted {axes} axes;"
             " give another --arch or another file"
         )
     return source[key].shape[axis]

@@ -1,14 +1,15 @@
-"""A PyTorch file of a state dict, written without PyTorch: the zip that `torch.save` makes.
+"""A PyTorch file of state dicts, written without PyTorch: the zip that `torch.save` makes.
 
-`archive/data.pkl` is a pickle of an OrderedDict of tensors, whose numbers are the members
+`archive/data.pkl` is a pickle of an OrderedDict of tensors and of such dicts, whose numbers are the members
 `archive/data/0` and on. Only the few instructions that such a pickle needs are written, so that
 `torch.load(weights_only=True)` takes it.
 """
 
 import io
+import itertools
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -16,16 +17,17 @@ from artifygan_jax.weights.tensors import contiguous
 
 STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
 ALIGN = 64  # bytes: where torch lets numbers begin, for `torch.load(mmap=True)`
+Tree = Mapping[str, "np.ndarray | Tree"]
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"  # import it, call it without arguments
 
 
-def dumps(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The file with these tensors (float32, float16 or int64), in their order."""
+def dumps(arrays: Tree) -> bytes:
+    """The file with these tensors (float32, float16 or int64) and dicts of such, in their order."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        _write(archive, "data.pkl", _pickle(arrays))
+        _write(archive, "data.pkl", b"\x80\x02" + _pickle(arrays, itertools.count()) + b".")
         _write(archive, "byteorder", b"little")
-        for n, x in enumerate(arrays.values()):
+        for n, x in enumerate(_leaves(arrays)):
             _write(archive, f"data/{n}", x.astype(x.dtype.newbyteorder("<")).tobytes())
         _write(archive, "version", b"3\n")
     return out.getvalue()
@@ -39,10 +41,21 @@ def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(info, data)
 
 
-def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _leaves(arrays: Tree) -> Iterator[np.ndarray]:
+    for x in arrays.values():
+        if isinstance(x, Mapping):
+            yield from _leaves(x)
+        else:
+            yield x
+
+
+def _pickle(arrays: Tree, numbers: Iterator[int]) -> bytes:
     """Protocol 2: an OrderedDict `{name: torch._utils._rebuild_tensor_v2(...)}`."""
-    items = (_text(name) + _tensor(n, x) for n, (name, x) in enumerate(arrays.items()))
-    return b"\x80\x02" + _ORDERED_DICT + b"(" + b"".join(items) + b"u."
+    items = (
+        _text(name) + (_pickle(x, numbers) if isinstance(x, Mapping) else _tensor(next(numbers), x))
+        for name, x in arrays.items()
+    )
+    return _ORDERED_DICT + b"(" + b"".join(items) + b"u"
 
 
 def _tensor(n: int, x: np.ndarray) -> bytes:
