@@ -8,13 +8,18 @@ both do the same work and `--size` is every net's. `mfu` is counted FLOP / time 
 measured matrix product. `--model=animegan2` has its grey, style, colour and variation terms too,
 and torch's interpolation. To reach: 1.2x torch eager at 64 px with one CPU thread; on an H100 or
 H200, 480 images/s for `--model=artifygan --size=256 --batch=16 --dtype=bfloat16`.
+`--model=stylegan2` (also stylegan2-paper256, stylegan2-f; see `_stylegan2.py`) has a row for each of
+its `--phases`, and seconds per 1,000 images: to reach, D's step with R1 1.0x torch eager on CPU, 4
+s/kimg for `--model=stylegan2-paper256 --size=256 --batch=64 --dtype=bfloat16 --augment` on such a GPU.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import _common as common
+import _stylegan2 as stylegan
 import jax
 import numpy as np
 
@@ -37,6 +42,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", default="conv4_4", help="of the content network")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--phases", default="g,path,d,r1", help="of stylegan2 (g,path,d,r1)")
+    parser.add_argument("--augment", action="store_true", help="stylegan2's, without torch rows")
     parser.add_argument("--channels", type=int, default=0, help="of the first layer (0: config's)")
 
 
@@ -45,26 +52,33 @@ def measure(args: argparse.Namespace, metric: str) -> dict[str, Any]:
     peak = common.peak(args, args.dtype, metric)
     rows, missing = [], common.torch_missing(args)
     notes = [missing] if missing else []
-    for model, size, batch in common.cases(args, ("animegan2",)):
-        cfg = experiment(args, model, size, batch)
-        found, macs, more = case(args, metric, cfg)
-        notes += [f"{model} {size} px, batch {batch}: {note}" for note in more]
-        for name, seconds in found.items():
-            rows.append(
-                {
-                    "model": model,
-                    "size": size,
-                    "batch": batch,
-                    "contender": name,
-                    "ms_per_step": 1e3 * seconds,
-                    "images_per_s": batch / seconds,
-                    "gmac_per_image": 1e-9 * macs / batch,
-                    "mfu": 2e-9 * macs / seconds / peak,
-                    "ratio": seconds / found["torch eager"] if "torch eager" in found else None,
-                }
-            )
+    for model, size, batch in common.cases(args, ("animegan2", *stylegan.CONFIGS)):
+        for name, found, macs, more in runs(args, metric, model, size, batch):
+            notes += [f"{name or model} {size} px, batch {batch}: {note}" for note in more]
+            for contender, seconds in found.items():
+                rows.append(
+                    {
+                        "model": name,
+                        "size": size,
+                        "batch": batch,
+                        "contender": contender,
+                        "ms_per_step": 1e3 * seconds,
+                        "images_per_s": batch / seconds,
+                        "gmac_per_image": 1e-9 * macs / batch,
+                        "mfu": 2e-9 * macs / seconds / peak,
+                        "ratio": seconds / found["torch eager"] if "torch eager" in found else None,
+                    }
+                )
     notes += targets(args, rows, metric)
     return {"peak_gflops": peak, "rows": rows, "notes": notes}
+
+
+def runs(args, metric: str, model: str, size: int, batch: int) -> Iterator[stylegan.Case]:
+    """What is timed of a model: a whole step, or each phase."""
+    if model in stylegan.CONFIGS:
+        yield from stylegan.training(args, metric, model, size, batch)
+    else:
+        yield model, *case(args, metric, experiment(args, model, size, batch))
 
 
 def experiment(args: argparse.Namespace, model: str, size: int, batch: int) -> Experiment:
@@ -177,7 +191,7 @@ def compare(cfg: Experiment, batch, ours: Ours, theirs: list[float]) -> float:
 
 def targets(args, rows: list[dict], metric: str) -> list[str]:
     """What was to be reached, and what was."""
-    ours = [row for row in rows if row["contender"] == "jax engine"]
+    ours = [row for row in rows if row["contender"] == "jax engine" and "/" not in row["model"]]
     if jax.default_backend() == "cpu":
         return [
             f"to reach: {TARGET_RATIO:.2f}x torch eager at 64 px; reached: {row['ratio']:.2f}x"

@@ -46,6 +46,18 @@ CASES = {
         ("--batch=1", "--size=32", "--count=2", "--width=16"),
         {"what", "batch", "contender", "ms", "images_per_s", "peak", "ratio"},
     ),
+    "modconv": (
+        ("--sizes=4x4x4", "--batch=2", "--forms=library,scaled,vmap"),
+        {"what", "direction", "form", "ms", "gmac_forward", "ratio"},
+    ),
+    "upfirdn": (
+        ("--sizes=8x4x4", "--batch=2", "--forms=library,matrices"),
+        {"what", "direction", "form", "ms", "gmac_forward", "ratio"},
+    ),
+    "r1": (
+        ("--size=8", "--batch=2", "--base=32"),
+        {"what", "size", "batch", "contender", "ms", "ratio"},
+    ),
     "compile_time": (
         ("--size=32", "--batch=2", "--channels=4"),
         {"config", "cache", "build", "content", "d_and_g", "rest", "total"},
@@ -84,7 +96,8 @@ def test_last_line_is_a_report_with_the_promised_columns(name, tmp_path):
         config = tmp_path / "tiny.py"
         config.write_text(TINY_CONFIG)
         flags = (*flags, f"--config={config}")
-    torch = () if name in ("peak", "conv_layers", "prepare") else ("--no_torch",)
+    alone = ("peak", "conv_layers", "prepare", "modconv", "upfirdn")
+    torch = () if name in alone else ("--no_torch",)
     code, out, err = call(name, *TINY, "--no_compile", *torch, *flags, f"--json={file}")
     assert code == 0, err
     report = json.loads(out.splitlines()[-1])

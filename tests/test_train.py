@@ -111,7 +111,7 @@ def test_the_bundle_is_what_the_averaged_generator_makes(tmp_path):
 
 
 RUN = """
-import sys, jax
+import os, shutil, sys, jax
 sys.path.insert(0, {root!r})
 import tests.conftest
 from artifygan_jax import cli, train
@@ -120,6 +120,10 @@ import logging, pathlib
 logging.basicConfig(level=logging.INFO, force=True)
 logging.getLogger("absl").setLevel(logging.WARNING)
 cfg = small({name!r}, steps={steps}, checkpoint_every=3)
+if hasattr(cfg.method, "source"):  # made anew by every process, but a run goes on with what it had
+    source = {workdir!r} + ".source"
+    os.path.isdir(source) or shutil.move(cfg.method.source, source)
+    cfg.method.source = source
 summary, code = train.run(cfg, pathlib.Path({workdir!r}), devices=1)
 sys.exit(code)
 """
@@ -154,6 +158,10 @@ def saving(workdir):
     return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
 
 
+def saved(workdir):
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_three_random_steps_once_while_saving_is_bit_equal(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -181,14 +189,14 @@ def test_a_run_killed_at_three_random_steps_once_while_saving_is_bit_equal(tmp_p
 @pytest.mark.slow
 def test_a_killed_stylegan2_goes_on_bit_equal_with_its_augmentation(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert start(straight, 10, "cartoon_stylegan").wait() == 0
-    process = start(killed, 10, "cartoon_stylegan")
-    assert wait_for(lambda: steps_done(killed) >= 5, process)
+    assert start(straight, 16, "cartoon_stylegan").wait() == 0
+    process = start(killed, 16, "cartoon_stylegan")
+    assert wait_for(lambda: saved(killed) and steps_done(killed) >= 5, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert start(killed, 10, "cartoon_stylegan").wait() == 0
+    assert start(killed, 16, "cartoon_stylegan").wait() == 0
     assert "resuming at step" in said_by(killed)
-    a, b = leaves(straight, 10), leaves(killed, 10)
+    a, b = leaves(straight, 16), leaves(killed, 16)
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
@@ -235,7 +243,8 @@ def test_one_and_eight_devices_agree(name, tmp_path):
         assert left.keys() == right.keys()
         for key in left:
             # Evaluations see pictures rounded to bytes, where a pixel may fall on the other side.
-            rtol = 1e-4 if key.startswith("random_vgg") else 1e-6
+            # R1 squares gradients: each picture's error twice, in a mean of few.
+            rtol = {"random_vgg_frechet": 1e-4, "r1": 1e-5}.get(key.split("/")[0], 1e-6)
             np.testing.assert_allclose(left[key], right[key], rtol=rtol, err_msg=key)
 
 

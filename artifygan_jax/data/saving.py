@@ -15,8 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from artifygan_jax.errors import UserError
 
-# IPTC's word for "a photo changed by a trained network", and the place where readers look for it.
+# IPTC's words for "a photo changed by a trained network" and "drawn by one out of nothing", and the
+# place where readers look for them.
 DIGITAL_SOURCE_TYPE = "compositeWithTrainedAlgorithmicMedia"
+GENERATED = "trainedAlgorithmicMedia"
 _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -31,10 +33,11 @@ def save_picture(
     icc: bytes | None = None,
     software: str = "artifygan_jax",
     model: str | None = None,
+    source_type: str = DIGITAL_SOURCE_TYPE,
 ) -> Path:
     """Writes uint8 [H, W, 3] (with `alpha` uint8 [H, W]) as the suffix says: png, jpg or webp.
 
-    The file carries who made it (`software`, `model`, IPTC digital source type) and the colour
+    The file carries who made it (`software`, `model`, IPTC digital `source_type`) and the colour
     profile, and nothing else of the photo that it was made from: no place, no camera. JPEG has no
     alpha: it is composited on white. Folders are made as needed; a file in the way is replaced.
     Returns the path. Raises `UserError`: unknown suffix, side too long, or the disk refuses.
@@ -58,7 +61,7 @@ def save_picture(
         else:
             image.putalpha(mask)
     buffer = io.BytesIO()
-    image.save(buffer, kind, icc_profile=icc, **_options(kind, software, model))
+    image.save(buffer, kind, icc_profile=icc, **_options(kind, software, model, source_type))
     write_whole(path, buffer.getvalue())
     return path
 
@@ -98,20 +101,20 @@ def sole(path: Path) -> Iterator[None]:
         yield
 
 
-def _options(kind: str, software: str, model: str | None) -> dict:
+def _options(kind: str, software: str, model: str | None, source_type: str) -> dict:
     """The arguments of Pillow's `save`: quality, and the marks of provenance."""
-    xmp = _xmp(software, model)
+    xmp = _xmp(software, model, source_type)
     if kind == "PNG":
         text = PngInfo()
         text.add_itxt("Software", software)
-        text.add_itxt("DigitalSourceType", DIGITAL_SOURCE_TYPE)
+        text.add_itxt("DigitalSourceType", source_type)
         if model:
             text.add_itxt("Model", model)
         text.add_itxt("XML:com.adobe.xmp", xmp)
         return {"pnginfo": text}
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = software
-    note = f"DigitalSourceType={DIGITAL_SOURCE_TYPE}"
+    note = f"DigitalSourceType={source_type}"
     exif[ExifTags.Base.ImageDescription] = f"{note}; model={model}" if model else note
     options: dict = {"exif": exif, "xmp": xmp.encode(), "quality": 95}
     if kind == "JPEG":
@@ -119,7 +122,7 @@ def _options(kind: str, software: str, model: str | None) -> dict:
     return options
 
 
-def _xmp(software: str, model: str | None) -> str:
+def _xmp(software: str, model: str | None, source_type: str) -> str:
     """An XMP packet with `Iptc4xmpExt:DigitalSourceType`, which is what readers of marks parse."""
     tool = quoteattr(f"{software} {model}" if model else software)
     return (
@@ -130,6 +133,6 @@ def _xmp(software: str, model: str | None) -> str:
         ' xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
         ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
         f" xmp:CreatorTool={tool}"
-        f' Iptc4xmpExt:DigitalSourceType="{_IPTC}{DIGITAL_SOURCE_TYPE}"/>'
+        f' Iptc4xmpExt:DigitalSourceType="{_IPTC}{source_type}"/>'
         '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     )

@@ -203,8 +203,9 @@ class StyledConv(nnx.Module):
             x = convolve(x, kernel, padding=((1, 1), (1, 1)))
         x = x * spread(demodulation, x.shape, x.dtype)
         if noise != "none":
-            drawn = self.noise[...][None, :, :, None]
-            if noise == "random":
+            # `noise` may have been given a map for each picture.
+            drawn = self.noise[...].reshape(-1, self.resolution, self.resolution, 1)
+            if noise == "random" and key is not None:
                 drawn = jax.random.normal(key, (len(x), self.resolution, self.resolution, 1))
             drawn = jax.lax.optimization_barrier(drawn)  # or XLA draws it for each channel anew
             x = x + over_channels((drawn * self.strength[...]).astype(x.dtype), x.shape[3])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from artifygan_jax import bundle, optim, phases, train
+from artifygan_jax import bundle, optim, phases, sharding, train
 from artifygan_jax.errors import UserError
 from artifygan_jax.methods.cartoon_stylegan import CartoonStyleGAN
 from artifygan_jax.nets import stylegan2
@@ -117,7 +117,7 @@ def test_the_deck_shrunk_keeps_the_frozen_layers_bit_equal(tmp_path):
     before = {n: jax.tree.map(np.asarray, p) for n, p in engine.init().params.items()}
     counts = {n: len(engine.fixed[n] & set(before[n])) for n in before}
     assert counts["d"] == 7 and counts["g"] == 4 + 1 + 5 + 4
-    state = engine.init()
+    state = sharding.replicate(sharding.make_mesh(1), engine.init())
     batch = {"real": np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3), np.uint8)}
     for step in range(2):
         state, _ = engine.step(state, engine.frozen, batch, step)

@@ -1,0 +1,282 @@
+"""Draws pictures of a StyleGAN2 generator's latents, and finds latents of pictures.
+
+    python -m artifygan_jax.generate --model=NAME|DIR --seeds=0-3,7 --output=DIR
+    python -m artifygan_jax.generate --model=NAME|DIR --latents=FILE.npz --output=DIR
+    python -m artifygan_jax.generate VERB ...
+
+  mix         style mixing: rows and columns of seeds, and a sheet of all pairs
+  invert      codes of pictures (W or W+), by optimisation
+  edit        latents moved along a direction: of the weights (sefa:3), or of a file
+  directions  the directions of the weights (SeFa), to a file
+  swap        coarse layers of one generator, fine ones of another: a new bundle
+
+A seed means what it means in NVIDIA's programs. Files that are there are kept, unless --overwrite.
+GENERATE VERB --help has the flags of a verb.
+"""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import tqdm
+
+from artifygan_jax import bundle, cli
+from artifygan_jax.errors import UserError, did_you_mean
+
+
+def main(argv: Sequence[str]) -> tuple[dict, int]:
+    """The command; returns (summary, exit code)."""
+    verb, rest = ("", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    if verb not in VERBS:
+        known = [name for name in VERBS if name]
+        raise UserError(
+            f"no verb {verb!r}{did_you_mean(verb, known)}; there are {', '.join(known)}"
+        )
+    flags, do = VERBS[verb]
+    about = do.__doc__ if verb else __doc__
+    parser = cli.Parser(prog=f"artifygan_jax.generate {verb}".strip(), description=about)
+    parser.add_argument(
+        "--model", required=True, help="a generator's bundle: its folder, or a name"
+    )
+    flags(parser)
+    parser.add_argument("--overwrite", action="store_true", help="make again what is there")
+    arguments = parser.parse_args(rest)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(bundle.cache() / "xla"))
+    start = time.monotonic()
+    found = do(arguments)
+    seconds = round(time.monotonic() - start, 3)
+    summary = {"verb": verb or "generate", "model": arguments.model, **found, "seconds": seconds}
+    return summary, cli.SOME_FAILED if summary.get("failed") else cli.DONE
+
+
+# ------------------------------------------------------------------------------------- flags
+
+
+def _look_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--truncation", type=float, default=1.0, help="towards the mean: 1 (not at all) to 0")
+    add("--cutoff", type=int, help="truncate so many of the first layers (all)")
+    noises = ("const", "random", "none")
+    add("--noise", choices=noises, default="const", help="of the net, new by seed, or none (const)")
+    add("--labels", help="class of each latent, or one for all: 0,2,1; for models with classes")
+    add("--format", choices=("png", "npy"), default="png", help="npy: float32 [H, W, 3] (png)")
+
+
+def _latent_flags(parser: cli.Parser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seeds", help="numbers and ranges: 0-3,7")
+    text = "an .npz with z (and labels) or ws, or a folder of such, as invert writes them"
+    what.add_argument("--latents", help=text)
+
+
+def _picture_flags(parser: cli.Parser) -> None:
+    _latent_flags(parser)
+    add = parser.add_argument
+    add("--output", required=True, help="a folder")
+    _look_flags(parser)
+    add("--grid", help="also a sheet grid.png of COLUMNSxROWS: 4x2")
+    add("--video", help="also a film from latent to latent and back to the first: .mp4 or .gif")
+    add("--frames", type=int, default=60, help="of the film, from one latent to the next (60)")
+    add("--fps", type=int, default=30, help="frames a second (30)")
+    text = "codes in straight lines, or latents on their sphere (w)"
+    add("--interpolate", choices=("w", "z"), default="w", help=text)
+    add("--source", help="a bundle whose mapping gives the first styles (FreezeSG)")
+    add("--source_styles", type=int, help="how many of them")
+
+
+def _mix_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--rows", required=True, help="seeds: 0-3,7")
+    add("--columns", required=True, help="seeds whose styles replace those of the rows")
+    add("--layers", help="in these layers (0-6)")
+    add("--output", required=True, help="a folder")
+    _look_flags(parser)
+
+
+def _invert_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
+    add("--output", required=True, help="a folder")
+    add("--space", choices=("w", "w+"), default="w+", help="one code, or one for each layer (w+)")
+    add("--steps", type=int, default=400, help="of optimisation (400)")
+    text = "auto, none, a backbone's bundle, or HEAD:BACKBONE of LPIPS (auto: what is at hand)"
+    add("--perceptual", default="auto", help=text)
+    text = "aligned: no, the largest, all; auto: the largest, or else the middle (none)"
+    add("--face", choices=("none", "auto", "largest", "all"), default="none", help=text)
+
+
+def _edit_flags(parser: cli.Parser) -> None:
+    _latent_flags(parser)
+    add = parser.add_argument
+    text = "sefa:NUMBER, svd:NUMBER, or a file (.npy, .npz, .pt), FILE:NAME for one of its arrays"
+    add("--direction", required=True, help=text)
+    add("--strength", default="-3,0,3", help="how far, several with commas (-3,0,3)")
+    add("--layers", help="in these layers (the file's, or all)")
+    add("--output", required=True, help="a folder")
+    _look_flags(parser)
+
+
+def _directions_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--count", type=int, default=8, help="how many, the strongest first (8)")
+    text = "sefa: unit styles, as its authors; svd: raw ones, as rosinality (sefa)"
+    add("--method", choices=("sefa", "svd"), default="sefa", help=text)
+    add("--layers", help="found in these layers, and meant for them (all)")
+    add("--output", required=True, help="a .npz file")
+
+
+def _swap_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--source", required=True, help="the generator of the coarse layers and of the mapping")
+    add("--resolution", type=int, required=True, help="the last one that the source gives: 16")
+    add("--width", type=float, default=0.0, help="octaves of a soft change (0: hard)")
+    add("--output", required=True, help="folder of the new bundle")
+
+
+# ------------------------------------------------------------------------------------- verbs
+
+
+def _pictures(a) -> dict[str, Any]:
+    """A picture for each latent."""
+    from artifygan_jax.latent import render, sheets
+
+    if (a.source is None) != (a.source_styles is None):
+        raise UserError("--source and --source_styles go together: whose styles, and how many")
+    shape = _shape(a.grid)
+    renderer = render.load(a.model)
+    codes, look = _codes(a, renderer), _look(a)
+    if a.source is not None:
+        source = render.load(a.source)
+        look = render.Look(look.truncation, look.cutoff, look.noise, source, a.source_styles)
+    how: dict[str, Any] = dict(overwrite=a.overwrite, say=_say)
+    if a.video:
+        sheets.check_film(renderer, codes, a.video, a.frames, a.fps, a.interpolate)
+    summary = sheets.pictures(renderer, codes, a.output, look, suffix=a.format, shape=shape, **how)
+    if a.video:
+        timing: dict[str, Any] = dict(frames=a.frames, fps=a.fps, space=a.interpolate)
+        summary |= sheets.film(renderer, codes, a.video, look, **timing, **how)
+    return summary
+
+
+def _mix(a) -> dict[str, Any]:
+    """Style mixing: each row's latent with the styles of each column's in some layers."""
+    from artifygan_jax.latent import codes, render, sheets
+
+    rows, columns = (codes.parse_range(getattr(a, k), f"--{k}") for k in ("rows", "columns"))
+    renderer = render.load(a.model)
+    of = renderer.options
+    parents = codes.by_seed(rows, of, a.labels), codes.by_seed(columns, of, a.labels)
+    how: dict[str, Any] = dict(layers=a.layers, suffix=a.format, overwrite=a.overwrite, say=_say)
+    return sheets.mix(renderer, *parents, a.output, _look(a), **how)
+
+
+def _invert(a) -> dict[str, Any]:
+    """Codes of pictures, by optimisation: what the generator must be given to draw them."""
+    from artifygan_jax.latent import distance, invert, projector, render
+
+    how = projector.Projection(space=a.space, steps=a.steps)
+    renderer = render.load(a.model)
+    found = distance.find(a.perceptual)
+    _say(f"distance: {found.name}" + _ADVICE * (a.perceptual == "auto" and found.graph is None))
+    detector = None
+    if a.face != "none":
+        from artifygan_jax import detect
+
+        detector = detect.Detector.from_package()
+    return invert.invert(
+        projector.Projector(renderer, found, how),
+        a.input,
+        a.output,
+        face=a.face,
+        detector=detector,
+        overwrite=a.overwrite,
+        say=_say,
+    )
+
+
+_ADVICE = " at several scales; faces come closer with `models get lpips_vgg` and vgg16"
+
+
+def _edit(a) -> dict[str, Any]:
+    """Latents moved along a direction, each by several strengths."""
+    from artifygan_jax.latent import codes, directions, render, sheets
+
+    strengths = codes.parse_numbers(a.strength, "--strength")
+    renderer = render.load(a.model)
+    direction = directions.read(a.direction, renderer, a.layers)
+    how: dict[str, Any] = dict(suffix=a.format, overwrite=a.overwrite, say=_say)
+    return sheets.edit(
+        renderer, _codes(a, renderer), direction, strengths, a.output, _look(a), **how
+    )
+
+
+def _directions(a) -> dict[str, Any]:
+    """Directions that the weights themselves give (SeFa), strongest first, to a file."""
+    from artifygan_jax.latent import directions, render
+
+    how: dict[str, Any] = dict(
+        method=a.method, layers=a.layers, count=a.count, overwrite=a.overwrite
+    )
+    return directions.write(render.load(a.model), a.output, **how)
+
+
+def _swap(a) -> dict[str, Any]:
+    """A new bundle: mapping and coarse layers of --source, fine layers of --model."""
+    from artifygan_jax.latent import render, swap
+
+    target, source = render.load(a.model), render.load(a.source)
+    how: dict[str, Any] = dict(width=a.width, overwrite=a.overwrite)
+    return swap.swap(target, source, a.resolution, a.output, **how)
+
+
+VERBS: dict[str, tuple[Callable[[cli.Parser], None], Callable[[Any], dict[str, Any]]]] = {
+    "": (_picture_flags, _pictures),
+    "mix": (_mix_flags, _mix),
+    "invert": (_invert_flags, _invert),
+    "edit": (_edit_flags, _edit),
+    "directions": (_directions_flags, _directions),
+    "swap": (_swap_flags, _swap),
+}
+
+
+def _look(a):
+    from artifygan_jax.latent.render import Look
+
+    return Look(a.truncation, a.cutoff, a.noise)
+
+
+def _codes(a, renderer):
+    """The latents of --seeds or --latents."""
+    from artifygan_jax.latent import codes
+
+    if a.seeds is not None:
+        seeds = codes.parse_range(a.seeds, "--seeds")
+        return codes.by_seed(seeds, renderer.options, a.labels)
+    if a.labels is not None:
+        raise UserError("--labels goes with --seeds; a file of latents brings its own")
+    return codes.read(a.latents, renderer)
+
+
+def _shape(text: str | None) -> tuple[int, int] | None:
+    """(columns, rows) of --grid."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII)
+    if not match:
+        raise UserError(f"--grid={text}: give COLUMNSxROWS, such as 4x2")
+    return int(match[1]), int(match[2])
+
+
+def _say(line: str) -> None:
+    """One line on stderr, above the bar where there is one."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

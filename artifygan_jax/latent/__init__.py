@@ -1,0 +1,1 @@
+"""What can be done with a StyleGAN2 generator's latents: draw, mix, swap, edit and find them."""
