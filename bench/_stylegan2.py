@@ -73,6 +73,7 @@ def training(args, metric: str, model: str, size: int, batch: int) -> Iterator[C
             rivals, notes = rivals_of(args, cfg, engine, phase, real)
             contenders |= rivals
         macs = ops.count_macs(functools.partial(engine.update, phase), *ours.arguments())
+        notes.append(f"peak memory of {name}, state and batch + temporaries: {ours.memory()}")
         times[name] = common.interleave(contenders, args.rounds, metric)
         yield f"{model}/{name}", times[name], macs, notes
     yield "", {}, 0, summary(times, cfg)
@@ -84,7 +85,14 @@ class Ours:
     def __init__(self, engine: phases.Engine, mesh: Any, phase: phases.Phase, batch):
         self.state = sharding.replicate(mesh, engine.init())
         self.batch, self.metrics = batch, {}
-        self.run = ops.jit(functools.partial(engine.update, phase), donate_argnums=0)
+        update = ops.jit(functools.partial(engine.update, phase), donate_argnums=0)
+        self.run = update.lower(*self.arguments()).compile()
+
+    def memory(self) -> str:
+        """What the program needs at once: what it is given (results take its place), and between."""
+        found = self.run.memory_analysis()
+        parts = found.argument_size_in_bytes, found.temp_size_in_bytes
+        return " + ".join(f"{part / 2**20:,.0f}" for part in parts) + " MiB"
 
     def arguments(self) -> tuple:
         """What an update takes."""

@@ -40,7 +40,7 @@ from artifygan_jax.content import Content
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.data.streams import Stream
 from artifygan_jax.methods.cartoon_stylegan import CartoonStyleGAN
-from artifygan_jax.metrics.latents import GeneratedDistance, Snapshots
+from artifygan_jax.metrics.latents import GeneratedDistance, GeneratedQuality, Snapshots
 from artifygan_jax.nets.stylegan2 import DiscriminatorOptions, GeneratorOptions, widths
 from artifygan_jax.optim import Adam
 from artifygan_jax.phases import Ema
@@ -85,7 +85,10 @@ def deck(resolution=1024, batch=4, kimg=1200, source="ffhq1024"):
         ema=dict(g=Ema(kimg=batch * 10 / 32, rampup=0.0)),
         steps=kimg * 1000 // batch,
         batch_size=batch,
-        evals=dict(samples=Snapshots(cartoons, size=resolution, every=every)),
+        evals=dict(
+            samples=Snapshots(cartoons, size=resolution, every=every),
+            quality=GeneratedQuality(cartoons, "?inception", size=resolution, every=every),
+        ),
         checkpoint_every=every,
     )
 

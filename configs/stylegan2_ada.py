@@ -24,7 +24,7 @@ from artifygan_jax.content import Content
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.data.streams import Stream
 from artifygan_jax.methods.stylegan2_ada import StyleGAN2ADA
-from artifygan_jax.metrics.latents import GeneratedDistance, Snapshots
+from artifygan_jax.metrics.latents import GeneratedDistance, GeneratedQuality, Snapshots
 from artifygan_jax.nets.stylegan2 import DiscriminatorOptions, GeneratorOptions, widths
 from artifygan_jax.optim import Adam
 from artifygan_jax.phases import Ema
@@ -52,7 +52,10 @@ def experiment(resolution, batch, group, base, rate, gamma, ema, rampup, mapping
         ema=dict(g=Ema(kimg=ema, rampup=rampup)),
         steps=kimg * 1000 // batch,
         batch_size=batch,
-        evals=dict(samples=Snapshots(faces, size=resolution, every=every)),
+        evals=dict(
+            samples=Snapshots(faces, size=resolution, every=every),
+            quality=GeneratedQuality(faces, "?inception", size=resolution, every=every),
+        ),
         checkpoint_every=every,
     )
 

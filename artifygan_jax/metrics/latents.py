@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import logging
 import pathlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from artifygan_jax import augment
+from artifygan_jax import augment, bundle
 from artifygan_jax.content import Content
-from artifygan_jax.metrics import distances
+from artifygan_jax.errors import UserError
+from artifygan_jax.metrics import distances, features
 from artifygan_jax.metrics.evals import Generate, grid, in_batches, pairwise, pictures_of
+from artifygan_jax.metrics.measure import Extractor
+from artifygan_jax.metrics.quality import likeness, reference
 from artifygan_jax.nets import ops
 
 
@@ -96,3 +101,54 @@ class GeneratedDistance:
         size = max(2, len(reference) // 2)
         yield "kid", 1000 * distances.kid(found, reference, subset_size=size, seed=0)[0]
         yield "diversity", pairwise(fakes) / max(variety, 1e-9)
+
+
+@dataclasses.dataclass(eq=False)
+class GeneratedQuality:
+    """FID of generated pictures and what else `metrics.quality.likeness` has, by Inception's `layer`.
+
+    `count` of each set (the papers': 50,000 generated, all real ones). An `inception` that begins with
+    ? may be missing: that is said once, and there are no numbers.
+    """
+
+    real: Any
+    inception: str = "inception"
+    layer: str = "2048"
+    resize: str = "clean"
+    every: int = 5000
+    count: int = 50_000
+    size: int = 256
+    z_size: int = 512
+
+    @functools.cached_property
+    def extractor(self) -> Extractor | None:
+        """The feature network, or None where an optional one is missing."""
+        try:
+            bundle.find(self.inception.removeprefix("?"))
+        except UserError as error:
+            if not self.inception.startswith("?"):
+                raise
+            logging.warning("no FID in this run: %s; `models get inception` has it", error)
+            return None
+        return Extractor(self.inception.removeprefix("?"), self.layer, self.resize)
+
+    @functools.cached_property
+    def reference(self) -> np.ndarray:
+        """The real pictures' features."""
+        assert self.extractor is not None
+        return reference(self.real, self.size, self.count, self.extractor, "real pictures")
+
+    def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
+        """The numbers."""
+        if self.extractor is None:
+            return
+        wanted, start = self.reference, time.monotonic()
+        # Seeds far from those of the grids; pictures are not kept.
+        parts = (
+            range(10**6 + i, 10**6 + min(i + 256, self.count)) for i in range(0, self.count, 256)
+        )
+        drawn = (in_batches(generate, of_seeds(part, self.z_size)) for part in parts)
+        how: dict[str, Any] = dict(layer=self.layer, resize=self.resize)
+        found = features.extract(self.extractor.net, drawn, **how)
+        yield from likeness(found, wanted, self.layer)
+        yield "seconds", time.monotonic() - start

@@ -57,11 +57,7 @@ class Quality:
     @functools.cached_property
     def reference(self) -> np.ndarray:
         """The cartoons' features."""
-        cartoons = from_source(self.cartoons, size=self.size, count=self.count)
-        found = measure(cartoons, self.extractor, say=logging.info, label="cartoons")
-        if found.features is None:
-            raise UserError(f"{len(cartoons):,} cartoons are too many; set count to 50000 or less")
-        return found.features
+        return reference(self.cartoons, self.size, self.count, self.extractor, "cartoons")
 
     @functools.cached_property
     def perceptual(self) -> Lpips:
@@ -82,13 +78,7 @@ class Quality:
         outputs = in_batches(generate, self.inputs)
         net = self.extractor.net
         found = features.extract(net, outputs, layer=self.layer, resize=self.resize)
-        name = "fid" if self.layer == "2048" else "fd"
-        yield name, distances.frechet_from_features(found, wanted)
-        kid, error = distances.kid(found, wanted)
-        yield "kid", 1000 * kid
-        yield "kid_error", 1000 * error
-        if min(len(found), len(wanted)) > 5:
-            yield from coverage.prdc(wanted, found).items()
+        yield from likeness(found, wanted, self.layer)
         if self.lpips:
             yield "lpips", float(self.perceptual(self.inputs, outputs).mean())
         if self.identity:
@@ -98,3 +88,22 @@ class Quality:
         seconds = time.monotonic() - start
         logging.info("quality of %d outputs at step %d in %.1f s", len(outputs), step, seconds)
         yield "seconds", seconds
+
+
+def reference(source: Any, size: int, count: int, extractor: Extractor, label: str) -> np.ndarray:
+    """Features `[N, d]` of a set (its first `count`, 0: all), kept in the cache by its content."""
+    pictures = from_source(source, size=size, count=count)
+    found = measure(pictures, extractor, say=logging.info, label=label)
+    if found.features is None:
+        raise UserError(f"{len(pictures):,} {label} are too many; set count to 50000 or less")
+    return found.features
+
+
+def likeness(found: np.ndarray, wanted: np.ndarray, layer: str) -> Iterator[tuple[str, float]]:
+    """Distances of two sets of features: Frechet, KID, and from six pictures on shares by neighbours."""
+    yield "fid" if layer == "2048" else "fd", distances.frechet_from_features(found, wanted)
+    kid, error = distances.kid(found, wanted)
+    yield "kid", 1000 * kid
+    yield "kid_error", 1000 * error
+    if min(len(found), len(wanted)) > 5:
+        yield from coverage.prdc(wanted, found).items()

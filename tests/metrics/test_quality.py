@@ -9,7 +9,10 @@ from artifygan_jax import bundle, load, train
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.errors import UserError
-from artifygan_jax.metrics.quality import Quality
+from artifygan_jax.metrics import features
+from artifygan_jax.metrics.evals import pictures_of
+from artifygan_jax.metrics.latents import GeneratedQuality
+from artifygan_jax.metrics.quality import Quality, likeness
 from tests.metrics import tiny
 from tests.shrink import PX
 from tests.test_train import lines, small
@@ -55,6 +58,34 @@ def test_features_of_the_cartoons_are_computed_once_for_all_runs(made, tmp_path,
     assert {k: v for k, v in first.items() if k != "seconds"} == {
         k: v for k, v in second.items() if k != "seconds"
     }
+
+
+def test_generated_pictures_have_the_same_numbers_and_an_optional_network_may_be_missing(
+    made, tmp_path, caplog
+):
+    quality, drawn = made(), iter(range(0, 40, 2))
+
+    def generate(z):
+        assert z.shape == (16, 4) and z.dtype == np.float32
+        values = np.array([next(drawn) % 10 for _ in z])
+        return pictures[values]
+
+    pictures = pictures_of(quality.cartoons, 10, 24)
+    options = dict(layer=tiny.LAYER, count=10, size=24, z_size=4)
+    found = GeneratedQuality(quality.cartoons, quality.inception, **options)
+    numbers = dict(found.run(generate, 0, tmp_path))
+    twice = [i % 10 for i in range(0, 20, 2)]
+    wanted = features.extract(found.extractor.net, pictures[twice], layer=tiny.LAYER)
+    for name, value in likeness(wanted, found.reference, tiny.LAYER):
+        assert numbers[name] == pytest.approx(value, rel=1e-5), name
+    assert numbers.keys() - {"seconds"} >= {"fd", "kid", "recall"} and numbers["recall"] < 1
+    missing = GeneratedQuality(quality.cartoons, "?inception", **options)
+    assert (
+        list(missing.run(generate, 0, tmp_path)) == list(missing.run(generate, 1, tmp_path)) == []
+    )
+    assert caplog.text.count("no FID in this run: no model bundle at 'inception'") == 1
+    with pytest.raises(UserError, match="no model bundle at 'inception'"):
+        list(GeneratedQuality(quality.cartoons, "inception").run(generate, 0, tmp_path))
 
 
 def test_lpips_without_a_backbone_is_refused(made, tmp_path):
