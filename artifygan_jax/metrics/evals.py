@@ -71,12 +71,16 @@ class Samples:
         cells = [image for pair in zip(self.inputs, outputs, strict=True) for image in pair]
         width = 2 * self.pairs_per_row
         sheet = grid([cells[i : i + width] for i in range(0, len(cells), width)])
-        path = workdir / "samples" / f"{step:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        fresh = path.with_suffix(".tmp")
-        Image.fromarray(sheet).save(fresh, format="PNG")
-        fresh.replace(path)
+        write_sheet(sheet, workdir / "samples" / f"{step:07d}.png")
         return iter(())
+
+
+def write_sheet(sheet: np.ndarray, path: pathlib.Path) -> None:
+    """A PNG, whole or not at all; its folder is made."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    Image.fromarray(sheet).save(fresh, format="PNG")
+    fresh.replace(path)
 
 
 @dataclasses.dataclass(eq=False)
@@ -108,13 +112,7 @@ class Distance:
 
     @functools.cached_property
     def _pooled(self) -> Callable:
-        net = self.content.load()
-
-        def pooled(x):
-            found = self.content.features(net, augment.to_float(x)).values()
-            return jnp.concatenate([m.mean((1, 2)) if m.ndim == 4 else m for m in found], axis=-1)
-
-        return ops.jit(pooled)
+        return pooling(self.content)
 
     def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
         """The numbers."""
@@ -127,6 +125,17 @@ class Distance:
         yield "kid", 1000 * distances.kid(found, cartoon_features, subset_size=size, seed=0)[0]
         yield "content", float(np.abs(found - photo_features).mean())
         yield "diversity", pairwise(outputs) / max(pairwise(photos), 1e-9)
+
+
+def pooling(content: Content) -> Callable:
+    """A program from uint8 pictures `[N, H, W, 3]` to features `[N, C]`, means over the pixels."""
+    net = content.load()
+
+    def pooled(x):
+        found = content.features(net, augment.to_float(x)).values()
+        return jnp.concatenate([m.mean((1, 2)) if m.ndim == 4 else m for m in found], axis=-1)
+
+    return ops.jit(pooled)
 
 
 def pairwise(pictures: np.ndarray) -> float:

@@ -8,18 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
-from artifygan_jax import augment, bundle
+from artifygan_jax import bundle
 from artifygan_jax.content import Content
 from artifygan_jax.errors import UserError
 from artifygan_jax.metrics import distances, features
-from artifygan_jax.metrics.evals import Generate, grid, in_batches, pairwise, pictures_of
+from artifygan_jax.metrics.evals import (
+    Generate,
+    grid,
+    in_batches,
+    pairwise,
+    pictures_of,
+    pooling,
+    write_sheet,
+)
 from artifygan_jax.metrics.measure import Extractor
 from artifygan_jax.metrics.quality import likeness, reference
-from artifygan_jax.nets import ops
 
 
 def of_seeds(seeds: range, size: int) -> np.ndarray:
@@ -42,7 +47,6 @@ class Snapshots:
     def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
         """Writes the grid; has no numbers."""
         folder = workdir / "samples"
-        folder.mkdir(exist_ok=True)
         if not (folder / "real.png").exists():
             self._write(pictures_of(self.real, self.count, self.size), folder / "real.png")
         fakes = in_batches(generate, of_seeds(range(self.count), self.z_size))
@@ -51,9 +55,7 @@ class Snapshots:
 
     def _write(self, pictures: np.ndarray, path: pathlib.Path) -> None:
         rows = [list(pictures[i : i + self.per_row]) for i in range(0, len(pictures), self.per_row)]
-        fresh = path.with_suffix(".tmp")
-        Image.fromarray(grid(rows)).save(fresh, format="PNG")
-        fresh.replace(path)
+        write_sheet(grid(rows), path)
 
 
 @dataclasses.dataclass(eq=False)
@@ -82,13 +84,7 @@ class GeneratedDistance:
 
     @functools.cached_property
     def _pooled(self) -> Callable:
-        net = self.content.load()
-
-        def pooled(x):
-            found = self.content.features(net, augment.to_float(x)).values()
-            return jnp.concatenate([m.mean((1, 2)) if m.ndim == 4 else m for m in found], axis=-1)
-
-        return ops.jit(pooled)
+        return pooling(self.content)
 
     def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
         """The numbers."""
