@@ -237,17 +237,22 @@ def reals(count=4):
 
 
 @pytest.mark.slow
-def test_each_phase_moves_what_it_trains_and_remembers_what_it_sees():
-    """The mean code moves wherever G draws, the mean length in its phase alone."""
-    made = method(r1_every=2, path_every=2)
+def test_each_phase_moves_what_it_trains_remembers_what_it_sees_and_groups_no_convolution():
+    """The mean code moves wherever G draws, the mean length and p each in a phase of their own."""
+    made = method(augment=ada.AdaptiveOptions(ada.Pipe.bgc(), initial=0.5))
     run = engine(made)
     state, batch = run.init(), reals()
-    remembers = {"g": {"g/mapping/w_avg"}, "path": {"g/mapping/w_avg", "path/mean"}}
-    remembers |= {"d": {"g/mapping/w_avg"}, "r1": set()}
+    state.buffers["ada"]["count"] = state.buffers["ada"]["images"] = jnp.float32(8)
+    signs = {"ada/signs", "ada/count"}
+    remembers = {"g": {"g/mapping/w_avg"}, "path": {"g/mapping/w_avg", "path/mean"}, "r1": signs}
+    remembers |= {"d": {"g/mapping/w_avg", "ada/images"} | signs}
+    remembers |= {"ada": {"ada/p", "ada/count", "ada/images"}}
+    assert remembers.keys() == {phase.name for phase in run.phases}
     for phase in run.phases:
-        after, metrics = ops.jit(lambda s, b, phase=phase: run.update(phase, s, {}, b))(
-            state, batch
-        )
+        lowered = ops.jit(lambda s, b, phase=phase: run.update(phase, s, {}, b)).lower(state, batch)
+        program = lowered.compile()
+        assert grouped((lowered.as_text(), program.as_text())) == [], phase.name
+        after, metrics = program(state, batch)
         assert all(np.isfinite(x) for x in metrics.values())
         for name, params in after.params.items():
             moved = [k for k, x in params.items() if not np.array_equal(x, state.params[name][k])]
@@ -258,17 +263,8 @@ def test_each_phase_moves_what_it_trains_and_remembers_what_it_sees():
             for k, x in buffers.items()
             if not np.array_equal(x, state.buffers[name][k])
         }
-        assert moved == remembers[phase.name]
-
-
-@pytest.mark.slow
-def test_no_phase_has_a_grouped_convolution():
-    made = method(augment=ada.AdaptiveOptions(ada.Pipe.bgc()))
-    run = engine(made)
-    state, batch = run.init(), reals()
-    for phase in run.phases:
-        lowered = ops.jit(lambda s, b, phase=phase: run.update(phase, s, {}, b)).lower(state, batch)
-        assert grouped((lowered.as_text(), lowered.compile().as_text())) == [], phase.name
+        # a sum of signs may come back to where it was
+        assert moved - {"ada/signs"} == remembers[phase.name] - {"ada/signs"}, phase.name
 
 
 def test_generated_pictures_are_those_of_the_nets_own_noise():
