@@ -119,7 +119,7 @@ def structure():
 
 def small64():
     """5,000 anime faces, every eighth of them held out; nets and latents of the faces' run."""
-    cfg = deck(64, 32, 12, source="stylegan2_celeba64")
+    cfg = deck(64, 32, 64, source="stylegan2_celeba64")
     channels = widths(64, 1024, 256)
     cfg.method.generator = GeneratorOptions(channels, z_size=256, w_size=256, mapping_layers=2)
     cfg.method.discriminator = DiscriminatorOptions(channels)
@@ -129,12 +129,12 @@ def small64():
     cfg.data["real"] = Stream(Pictures(where, "train"), size=64, keep=True)
     cfg.ema = dict(g=Ema(kimg=2.0, rampup=0.0))
     cfg.evals = dict(
-        samples=Snapshots(held_out, every=75, size=64, z_size=256),
+        samples=Snapshots(held_out, every=200, size=64, z_size=256),
         held_out=GeneratedDistance(
-            held_out, Content("squeezenet", ("fire9",)), every=150, size=64, z_size=256
+            held_out, Content("squeezenet", ("fire9",)), every=200, size=64, z_size=256
         ),
     )
-    cfg.checkpoint_every = 75
+    cfg.checkpoint_every = 200
     return cfg
 
 

@@ -66,7 +66,7 @@ def small64():
     Gamma by the authors' rule would be 0.026. With 0.05 D had won by step 50 (logits of 4 and -4) and G drew
     dots after 19 kimg.
     """
-    cfg = experiment(64, 32, 4, 1024, 0.0025, 1.0, 5.0, 0.05, 2, 80)
+    cfg = experiment(64, 32, 4, 1024, 0.0025, 1.0, 5.0, 0.05, 2, 416)
     where = f"{DATA}/celeba64/celeba64.zip/img_align_celeba_64"
     held_out = Pictures(where, "held_out")
     channels = widths(64, 1024, 256)

@@ -27,8 +27,8 @@ def _fir(x: jax.Array, margin: int, gain: float) -> jax.Array:
     for axis in (1, 2):
         room = [(0, 0)] * 4
         room[axis] = (margin, margin)
-        # One pass for each axis: without the barrier XLA does the first anew for each tap of the second.
-        x = jnp.pad(jax.lax.optimization_barrier(x), room)
+        # Two passes over memory, margins and all: XLA would compute what comes before anew for each tap.
+        x = jax.lax.optimization_barrier(jnp.pad(x, room))
         n = x.shape[axis] - 3
         a, b, c, d = (jax.lax.slice_in_dim(x, i, i + n, axis=axis) for i in range(4))
         x = (a + d) * (gain / 8) + (b + c) * (3 * gain / 8)
