@@ -28,8 +28,9 @@ Variants (--config=configs/cartoon_stylegan.py:NAME). Paths start at ARTIFYGAN_D
   These three: batches of 8 as the paper's, gamma by resolution^2 over batch: 1.56; bundles ffhq256 and
   ffhq256_d.
 * small64: from the faces of configs/stylegan2_ada.py:small64 to anime faces (anime_faces/faces.zip), with the
-  deck's freezing, gamma 1 as in that run (0.0244 by the rule is too little for nets so narrow). Expected: not
-  yet measured.
+  deck's freezing, gamma 1 as in that run (0.0244 by the rule is too little for nets so narrow). Expected:
+  held-out distance 6,711 (35,603 at the start) after 64 kimg, 31 minutes on two cores; README, "Faces from
+  nothing".
 """
 
 import os
