@@ -5,12 +5,8 @@ import pathlib
 import socket
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of a cold suite's time is LLVM's: the same programs in less optimised instructions compile in
-# half of it, and nets as small as these are hardly slower. `bench/` runs without it.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
-    + " --xla_backend_optimization_level=0" * (os.environ["JAX_PLATFORMS"] == "cpu")
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
 import jax
