@@ -4,10 +4,10 @@ import os
 import pathlib
 import socket
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
