@@ -109,7 +109,7 @@ def test_another_depth_of_the_mapping_is_named_and_nothing_is_dropped(tmp_path):
         train.start_from({"g": generator()}, "g", str(tmp_path / "wide"))
 
 
-def test_the_deck_shrunk_keeps_the_frozen_layers_bit_equal(tmp_path):
+def test_the_deck_shrunk_keeps_the_frozen_layers_bit_equal_and_compiles_each_phase_once(tmp_path):
     cfg = shrink(config().get_config())
     cfg.optim["g"].freeze_until = 2  # mapping and the block of 4 px
     cfg.optim["d"].freeze_until = 4  # the deck's: the first block
@@ -119,8 +119,11 @@ def test_the_deck_shrunk_keeps_the_frozen_layers_bit_equal(tmp_path):
     assert counts["d"] == 7 and counts["g"] == 4 + 1 + 5 + 4
     state = sharding.replicate(sharding.make_mesh(1), engine.init())
     batch = {"real": np.random.RandomState(0).randint(0, 256, (8, 16, 16, 3), np.uint8)}
-    for step in range(2):
-        state, _ = engine.step(state, engine.frozen, batch, step)
+    frozen = sharding.replicate(sharding.make_mesh(1), engine.frozen)
+    for step in range(4):  # the lazy phases are due every other step
+        state, _ = engine.step(state, frozen, batch, step)
+    compiled = {name: program._cache_size() for name, program in engine._steps.items()}
+    assert compiled == dict.fromkeys(("g", "path", "d", "r1", "ada"), 1)
     for name in ("g", "d"):
         for path, x in before[name].items():
             same = (np.asarray(state.params[name][path]) == x).all()
