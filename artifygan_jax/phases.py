@@ -129,6 +129,7 @@ class Engine:
         seed: int = 0,
     ):
         check_table(phases, nets, optimisers, ema)
+        self.product = next(iter(nets))  # the net that a run is for; jax sorts the names in states
         self.phases, self.ema, self.prepare = phases, dict(ema), prepare
         self.batch_size, self.accumulate = batch_size, accumulate
         parts = {name: take_apart(net) for name, net in (*nets.items(), *frozen.items())}
@@ -202,6 +203,10 @@ class Engine:
         """The trained nets with the given values."""
         return {n: assemble(self.graphs[n], params[n] | buffers[n]) for n in params}
 
+    def still(self, frozen) -> dict[str, nnx.Module]:
+        """The frozen nets with the given values."""
+        return {n: assemble(self.graphs[n], arrays) for n, arrays in frozen.items()}
+
     def averaged(self, state: State) -> dict[str, nnx.Module]:
         """The nets for use: averaged parameters where there are averages."""
         return self.nets(state.params | state.ema, state.buffers)
@@ -215,7 +220,7 @@ class Engine:
         def loss_fn(train, buffers, batch, key):
             whole = params | {n: params[n] | t for n, t in train.items()}
             nets = self.nets(whole, buffers)
-            still = {n: assemble(self.graphs[n], arrays) for n, arrays in frozen.items()}
+            still = self.still(frozen)
             loss, metrics = phase.loss(nets | still, batch, key)
             for n, net in still.items():
                 changed = [k for k, x in values(net).items() if x is not frozen[n][k]]

@@ -126,7 +126,8 @@ def build(cfg: config.Experiment, devices: int | None = None) -> tuple[phases.En
     """The engine of an experiment and its mesh; checks what can be checked without data."""
     cfg.check()
     mesh = sharding.make_mesh(devices)
-    sharding.check_batch(mesh, cfg.batch_size, cfg.accumulate)
+    if cfg.data:  # a method without data draws the same on every device
+        sharding.check_batch(mesh, cfg.batch_size, cfg.accumulate)
     dtype = cfg.dtype
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -321,23 +322,30 @@ class Trainer:
                 self.log.write(step, numbers)
 
     def generate(self, inputs: np.ndarray) -> np.ndarray:
-        """What the averaged nets make of uint8 pictures `[N, H, W, 3]` or latents `[N, z]`: uint8."""
-        params = self.state.params | self.state.ema
-        return np.asarray(self._generate(params, self.state.buffers, inputs))
+        """What the averaged nets make of uint8 pictures `[N, H, W, 3]` or of latents.
 
-    def _generate_fn(self, params, buffers, inputs):
-        nets = self.engine.nets(params, buffers)
+        Pictures are uint8; what is none, such as scores, is as the method gives it.
+        """
+        params = self.state.params | self.state.ema
+        return np.asarray(self._generate(params, self.state.buffers, self.frozen, inputs))
+
+    def _generate_fn(self, params, buffers, frozen, inputs):
+        nets = self.engine.nets(params, buffers) | self.engine.still(frozen)
         if inputs.dtype == jnp.uint8:
             inputs = augment.to_float(inputs)
-        return augment.to_uint8(self.cfg.method.generate(nets, inputs))
+        made = self.cfg.method.generate(nets, inputs)
+        return augment.to_uint8(made) if made.ndim == 4 else made
 
     def save(self, step: int) -> None:
-        """A checkpoint and a bundle of `step`; also the best bundle, where this is the best."""
+        """A checkpoint and a bundle of `step`; also the best bundle, where this is the best.
+
+        The bundle is of the method's first net, which is what a run is for.
+        """
         metrics = dict(self.latest)
         self.checkpoints.save(step, self.state, {"next_index": step, "metrics": metrics}, metrics)
         card = {"trained": {"step": step, "metrics": metrics, "config": self.described}}
         nets = self.engine.averaged(self.state)
-        net = nets["g"]
+        net = nets[self.engine.product]
         bundle.save(self.workdir / "model", net, card)
         if "d" in nets:  # for those who fine-tune: `init_from`
             bundle.save(self.workdir / "model_d", nets["d"], card)

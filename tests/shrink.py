@@ -1,15 +1,19 @@
 """One function that makes any config small: it changes sizes, intervals and data, nothing else."""
 
 import dataclasses
+import pathlib
 import tempfile
 
+import numpy as np
 from flax import nnx
 
 from artifygan_jax import bundle
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Mix
+from artifygan_jax.data.saving import save_picture
 from artifygan_jax.data.streams import Stream
 from artifygan_jax.methods.cartoon_stylegan import CartoonStyleGAN
+from artifygan_jax.methods.jojogan import JoJoGAN
 from artifygan_jax.methods.stylegan2_ada import StyleGAN2ADA
 from artifygan_jax.nets import stylegan2
 
@@ -24,8 +28,10 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     """
     method = cfg.method
     pool = getattr(method, "pool", 0)
-    latent = isinstance(method, StyleGAN2ADA)
-    if latent:
+    latent = isinstance(method, StyleGAN2ADA | JoJoGAN)
+    if isinstance(method, JoJoGAN):
+        shrink_jojogan(method)
+    elif latent:
         shrink_stylegan2(cfg)
     else:
         method.generator.channels = method.discriminator.channels = 4
@@ -79,6 +85,21 @@ def shrink_stylegan2(cfg):
         net = stylegan2.Generator(method.generator, rngs=nnx.Rngs(1))
         method.source = tempfile.mkdtemp(prefix="source")
         bundle.save(method.source, net)
+
+
+def shrink_jojogan(method):
+    """A random pair of 16 px, and a drawn face whose code is known."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pair"))
+    channels = (8, 8, 4)
+    options = stylegan2.GeneratorOptions(channels, z_size=8, w_size=8, mapping_layers=2)
+    bundle.save(folder / "g", stylegan2.Generator(options, rngs=nnx.Rngs(1)))
+    critic = stylegan2.DiscriminatorOptions(channels)
+    bundle.save(folder / "d", stylegan2.Discriminator(critic, rngs=nnx.Rngs(2)))
+    save_picture(folder / "face.png", Faces("cartoon", 1, 4, PX)[0], model="test")
+    method.source, method.critic = str(folder / "g"), str(folder / "d")
+    method.reference, method.aligned = str(folder / "face.png"), True
+    method.latents = str(folder / "face.npz")
+    np.savez(method.latents, ws=np.random.RandomState(0).randn(1, 6, 8).astype(np.float32))
 
 
 def narrow(content):

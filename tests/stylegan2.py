@@ -102,14 +102,14 @@ def theirs(array, shape, path):
     return array.reshape(shape)
 
 
-def filled(net, options, state, name):
+def filled(net, options, state, name, zero="w_avg$"):
     """Our net ("generator" or "discriminator") with the tensors `state`; `name` gives paths of keys.
 
-    What rosinality has not, the mean code, is zero.
+    What rosinality has not, the mean code, is zero; paths of `zero` are.
     """
     build = lambda: stylegan2.build(net, options, rngs=nnx.Rngs(0))  # noqa: E731
     shapes = {path: x.shape for path, x in phases.values(nnx.eval_shape(build)).items()}
-    arrays = {p: np.zeros(shapes[p], np.float32) for p in shapes if p.endswith("w_avg")}
+    arrays = {p: np.zeros(shapes[p], np.float32) for p in shapes if re.search(zero, p)}
     for key, array in state.items():
         if not key.endswith((".kernel", "resample_filter")):  # the constant filters
             path = name(key)
@@ -167,12 +167,12 @@ def nvidia_net(net, **changes):
 
 def rosinality_net(net, case="rosinality_stylegan2", prefix="", **changes):
     """A net of the rosinality case, 64 px, or of another with its layout."""
-    resolution = changes.pop("resolution", 64)
+    resolution, zero = changes.pop("resolution", 64), changes.pop("zero", "w_avg$")
     options = dict(channels=stylegan2.widths(resolution)) | changes
     state = golden.recipe(
         file(case)[2], {"src.": "source", "tgt.": "target"}.get(prefix, net), prefix
     )
-    return filled(net, options, state, lambda key: rosinality(key, resolution))
+    return filled(net, options, state, lambda key: rosinality(key, resolution), zero)
 
 
 def gradients(loss, net, *arguments):

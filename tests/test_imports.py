@@ -56,6 +56,7 @@ ALLOWED = {
     ("methods", "phases"),  # a method is a table of phases, and knows no optimiser or checkpoint
     ("phases", "optim"),
     ("latent", "metrics"),
+    ("methods", "latent"),  # a one-shot method finds the code of its reference first
     ("detect", "weights"),  # the face detector's own, which no bundle holds
     ("demo", "train"),  # the demo is two commands in a row: train, then what `load` gives
     ("demo", ""),

@@ -34,6 +34,22 @@ def of_seeds(seeds: range, size: int) -> np.ndarray:
 
 
 @dataclasses.dataclass
+class Seeds:
+    """Grids `samples/STEP.png` of the first seeds."""
+
+    every: int = 1000
+    count: int = 32
+    z_size: int = 512
+    per_row: int = 8
+
+    def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
+        """Writes the grid; has no numbers."""
+        fakes = in_batches(generate, of_seeds(range(self.count), self.z_size))
+        write_rows(fakes, self.per_row, workdir / "samples" / f"{step:07d}.png")
+        return iter(())
+
+
+@dataclasses.dataclass
 class Snapshots:
     """Grids `samples/STEP.png` of the first seeds, and once `samples/real.png` of real pictures."""
 
@@ -45,17 +61,18 @@ class Snapshots:
     per_row: int = 8
 
     def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
-        """Writes the grid; has no numbers."""
-        folder = workdir / "samples"
-        if not (folder / "real.png").exists():
-            self._write(pictures_of(self.real, self.count, self.size), folder / "real.png")
-        fakes = in_batches(generate, of_seeds(range(self.count), self.z_size))
-        self._write(fakes, folder / f"{step:07d}.png")
-        return iter(())
+        """Writes the grids; has no numbers."""
+        real = workdir / "samples" / "real.png"
+        if not real.exists():
+            write_rows(pictures_of(self.real, self.count, self.size), self.per_row, real)
+        return Seeds(self.every, self.count, self.z_size, self.per_row).run(generate, step, workdir)
 
-    def _write(self, pictures: np.ndarray, path: pathlib.Path) -> None:
-        rows = [list(pictures[i : i + self.per_row]) for i in range(0, len(pictures), self.per_row)]
-        write_sheet(grid(rows), path)
+
+def write_rows(pictures: np.ndarray, per_row: int, path: pathlib.Path) -> None:
+    """A sheet of pictures in rows."""
+    write_sheet(
+        grid([list(pictures[i : i + per_row]) for i in range(0, len(pictures), per_row)]), path
+    )
 
 
 @dataclasses.dataclass(eq=False)

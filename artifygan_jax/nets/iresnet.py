@@ -64,6 +64,7 @@ class IResNet(nnx.Module):
     """
 
     layers = ("features", "embedding")
+    size = SIZE
 
     def __init__(self, options: Options, *, rngs: nnx.Rngs):
         self.options = options

@@ -80,6 +80,7 @@ class MobileFaceNet(nnx.Module):
     """
 
     layers = ("features", "embedding")
+    size = SIZE
 
     def __init__(self, options: Options, *, rngs: nnx.Rngs):
         self.options = options

@@ -47,7 +47,8 @@ class GeneratorOptions:
     """What a generator is. `channels[i]` belongs to the block of 4 * 2**i px.
 
     `labels` is the number of classes (0: none). `clamp` bounds activations after each layer (0: no
-    bound); the authors' float16 networks have 256.
+    bound); the authors' float16 networks have 256. `added` names resolutions, each once for a residual
+    layer put in there, which changes nothing at first (`Added`).
     """
 
     channels: tuple[int, ...] = widths(256)
@@ -56,11 +57,12 @@ class GeneratorOptions:
     mapping_layers: int = 8
     labels: int = 0
     clamp: float = 0.0
+    added: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(unsafe_hash=True)
 class DiscriminatorOptions:
-    """What a discriminator is; `channels` and `clamp` as in `GeneratorOptions`.
+    """What a discriminator is; `channels`, `clamp` and `added` as in `GeneratorOptions`.
 
     `group` is the number of pictures that share a standard deviation (0: the whole batch).
     """
@@ -70,6 +72,7 @@ class DiscriminatorOptions:
     labels: int = 0
     mapping_layers: int = 8
     clamp: float = 0.0
+    added: tuple[int, ...] = ()
 
 
 def lrelu(x: jax.Array, gain: float = math.sqrt(2), clamp: float = 0.0) -> jax.Array:
@@ -229,8 +232,23 @@ class ToRGB(nnx.Module):
         return jnp.clip(y, -self.clamp, self.clamp) if self.clamp else y
 
 
+class Added(nnx.Module):
+    """A residual layer for a net that is trained already: x + gain layer(x), with a gain that starts at 0.
+
+    ReZero's way to begin as the identity (arXiv:2003.04887): the scale of kernels does nothing, since
+    demodulation undoes it.
+    """
+
+    def __init__(self, layer: nnx.Module):
+        self.layer: Any = layer
+        self.gain = nnx.Param(jnp.zeros(()))
+
+    def __call__(self, x: jax.Array, *how: Any) -> jax.Array:
+        return x + self.gain[...].astype(x.dtype) * self.layer(x, *how)
+
+
 class SynthesisBlock(nnx.Module):
-    """The layers of one resolution: conv0 (none at 4 px), conv1 and the step to RGB."""
+    """The layers of one resolution: conv0 (none at 4 px), conv1, added ones and the step to RGB."""
 
     def __init__(
         self,
@@ -247,6 +265,11 @@ class SynthesisBlock(nnx.Module):
         )
         self.conv1 = StyledConv(outputs, outputs, resolution, options, rngs=rngs)
         self.rgb = ToRGB(outputs, options, rngs=rngs)
+        self.added = nnx.List(
+            Added(StyledConv(outputs, outputs, resolution, options, rngs=rngs))
+            for side in options.added
+            if side == resolution
+        )
 
 
 class Synthesis(nnx.Module):
@@ -303,6 +326,9 @@ class Synthesis(nnx.Module):
                     layer_key = None if key is None else jax.random.fold_in(key, j)
                     x = getattr(block, name)(x, ws[:, j], noise, layer_key)
                     yield f"b{resolution}/{name}", x
+            for k, added in enumerate(block.added):
+                added_key = None if key is None else jax.random.fold_in(key, 64 * (k + 1) + 2 * i)
+                x = added(x, ws[:, 2 * i], noise, added_key)
             rgb = block.rgb(x, ws[:, 2 * i + 1])
             image = rgb if image is None else resample.up(image) + rgb
             yield f"b{resolution}/image", image
@@ -328,6 +354,7 @@ class Generator(nnx.Module):
 
     def __init__(self, options: GeneratorOptions, *, rngs: nnx.Rngs):
         _check_channels(options.channels)
+        _check_added(options.added, 4, 2 ** (len(options.channels) + 1))
         self.options = options
         self.synthesis = Synthesis(options, rngs=rngs)
         self.num_ws = self.synthesis.num_ws
@@ -388,17 +415,28 @@ class ScaledConv(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """conv0 and conv1, which halves, beside a skip; the first block of D also has the step from RGB."""
+    """conv0 and conv1, which halves, beside a skip; then `added` layers.
 
-    def __init__(self, inputs: int, outputs: int, *, rgb: bool, clamp: float, rngs: nnx.Rngs):
+    The first block of D also has the step from RGB.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, rgb: bool, clamp: float, added: int, rngs: nnx.Rngs
+    ):
         self.rgb = ScaledConv(3, inputs, 1, clamp=clamp, rngs=rngs) if rgb else None
         self.conv0 = ScaledConv(inputs, inputs, 3, clamp=clamp, rngs=rngs)
         self.conv1 = ScaledConv(inputs, outputs, 3, down=True, clamp=clamp, rngs=rngs)
         self.skip = ScaledConv(inputs, outputs, 1, down=True, linear=True, rngs=rngs)
+        self.added = nnx.List(
+            Added(ScaledConv(outputs, outputs, 3, clamp=clamp, rngs=rngs)) for _ in range(added)
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         skip = self.skip(x, math.sqrt(0.5))
-        return skip + self.conv1(self.conv0(x), math.sqrt(0.5))
+        x = skip + self.conv1(self.conv0(x), math.sqrt(0.5))
+        for layer in self.added:
+            x = layer(x)
+        return x
 
 
 def minibatch_deviation(x: jax.Array, group: int) -> jax.Array:
@@ -444,13 +482,19 @@ class Discriminator(nnx.Module):
 
     def __init__(self, options: DiscriminatorOptions, *, rngs: nnx.Rngs):
         _check_channels(options.channels)
+        _check_added(options.added, 4, 2 ** len(options.channels))
         self.options = options
         channels, n = options.channels, len(options.channels)
         self.resolutions = tuple(4 * 2**i for i in reversed(range(n)))
         self.resolution = self.resolutions[0]
         for i in reversed(range(1, n)):
             block = ResidualBlock(
-                channels[i], channels[i - 1], rgb=i == n - 1, clamp=options.clamp, rngs=rngs
+                channels[i],
+                channels[i - 1],
+                rgb=i == n - 1,
+                clamp=options.clamp,
+                added=options.added.count(2 * 2**i),
+                rngs=rngs,
             )
             setattr(self, f"b{4 * 2**i}", block)
         self.b4 = Epilogue(channels[0], options, rngs=rngs)
@@ -513,6 +557,12 @@ def _check_channels(channels: tuple[int, ...]) -> None:
         raise UserError(
             f"channels {channels}: needs at least two numbers of at least 1, for 4, 8, ... px"
         )
+
+
+def _check_added(added: tuple[int, ...], low: int, high: int) -> None:
+    sides = [2**k for k in range(low.bit_length() - 1, high.bit_length())]
+    if wrong := [side for side in added if side not in sides]:
+        raise UserError(f"added layers at {wrong} px; this net has them at {sides}")
 
 
 def build(net: str, options: Mapping[str, Any], *, rngs: nnx.Rngs) -> nnx.Module:
