@@ -18,7 +18,7 @@ changes little but colours; codes 3 to 9, from 16 px on, are mixed instead. Thre
 exist at 64 px.
 
 Expected (the authors): a stylised generator within a minute at 1024 px on a GPU, below 12 GB. Measured:
-not yet measured at 1024 px; `small64` see README.md.
+not yet measured at 1024 px; `small64`: README.md, "One picture, one style".
 """
 
 from artifygan_jax.config import Experiment

@@ -16,7 +16,7 @@ and adds no layer, so this is our reading of it:
 
 Variants: deck, small64. Where bundles come from, and what `small64` is: see configs/jojogan.py.
 
-Expected: not yet measured at 1024 px.
+Expected: not yet measured at 1024 px; `small64`: README.md, "One picture, one style".
 """
 
 from artifygan_jax.config import Experiment
