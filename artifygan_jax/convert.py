@@ -13,11 +13,13 @@
   artifygan       the notebook's generator or discriminator
   cartoongan      the authors' generator
   dinov2          DINOv2's ViT-S, ViT-B or ViT-L
+  e4e             e4e's encoder of faces to codes, also ReStyle's of its kind
   inception-fid   the FID network: pytorch-fid's, NVIDIA's, or batch norms folded
   lpips           LPIPS' linear heads, for AlexNet, SqueezeNet or VGG-16
   mobilefacenet   face embedding
   mtcnn           face detector, each of its three nets
   nvidia          StyleGAN2 of NVIDIA's PyTorch programs, generator or discriminator
+  psp             pSp's encoder of faces to codes, also ReStyle's of its kind
   rosinality      StyleGAN2 of stylegan2-pytorch, also JoJoGAN's and Cartoon-StyleGAN's
   squeezenet      SqueezeNet 1.1 of Keras or torchvision
   stylegan2       nvidia or rosinality, whichever the names of the arrays say

@@ -14,9 +14,11 @@ from artifygan_jax.weights import (
     artifygan,
     cartoongan,
     dinov2,
+    e4e,
     lpips,
     mobilefacenet,
     nvidia,
+    psp,
     rosinality,
     rules,
     squeezenet,
@@ -146,8 +148,10 @@ LAYOUTS: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], Rules]]] = {
     "mobilefacenet": ("mobilefacenet", mobilefacenet.layout),
     "arcface": ("iresnet", arcface.layout),
     "dinov2": ("dinov2", dinov2.layout),
+    "psp": ("psp", psp.layout),
+    "e4e": ("psp", e4e.layout),
     "rosinality": ("stylegan2", rosinality.layout),
     "nvidia": ("stylegan2", nvidia.layout),
 }
 CONSTANTS = {"rosinality": rosinality.constants, "nvidia": nvidia.constants}
-WRAPPED = {"rosinality": rosinality.wrapped}
+WRAPPED = {"rosinality": rosinality.wrapped, "psp": psp.wrapped, "e4e": psp.wrapped}

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from artifygan_jax import bundle, phases
+from artifygan_jax import bundle, convert, phases
 from artifygan_jax.errors import UserError
 from artifygan_jax.nets import psp
+from artifygan_jax.weights import exporting, torch_zip
 from tests import golden
 from tests.stylegan2 import apply, file, nchw, nhwc
 
@@ -131,3 +132,45 @@ def test_a_bundle_of_an_encoder_is_read_and_other_pictures_are_refused(tmp_path)
         read(jnp.zeros((1, 256, 256, 3)))
     with pytest.raises(UserError, match="kind"):
         psp.Options("pspp")
+
+
+# ---------------------------------------------------------------------------------- the converter
+
+
+def theirs(kind="e4e", **options):
+    """(a small net of ours, its state dict under their names)."""
+    options = dict(kind=kind, styles=9, channels=16, w_size=8) | options
+    net = psp.Encoder(psp.Options(**options), rngs=nnx.Rngs(0))
+    net.latent_avg[...] = jnp.asarray(np.random.RandomState(0).randn(9, 8), jnp.float32)
+    card = {"architecture": "psp", "net": "encoder", "options": vars(net.options)}
+    arrays = {path: np.asarray(x) for path, x in bundle.variables(net).items()}
+    return net, exporting.state_dict(card, arrays, kind)[1]
+
+
+@pytest.mark.parametrize("kind", ["psp", "e4e"])
+@pytest.mark.parametrize("restyle", [False, True])
+def test_files_as_the_authors_wrap_them_are_read(kind, restyle, tmp_path):
+    net, state = theirs(kind, **(dict(pyramid=False, inputs=6) if restyle else {}))
+    named = {path_of(k) for k in state if k != "latent_avg" and "batches" not in k}
+    assert named | {"latent_avg"} == set(bundle.variables(net))
+    file = exporting.file(kind, "encoder", state)
+    assert set(file) == {"state_dict", "latent_avg"}
+    file["state_dict"]["decoder.input.input"] = np.zeros((1, 8, 4, 4), np.float32)
+    (tmp_path / "encoder.pt").write_bytes(torch_zip.dumps(file))
+    card = convert.convert(kind, str(tmp_path / "encoder.pt"), str(tmp_path / "made"))
+    assert card["options"]["kind"] == kind and card["options"]["inputs"] == (6 if restyle else 3)
+    read, _ = bundle.load(tmp_path / "made")
+    assert read.options == net.options
+    for path, x in bundle.variables(net).items():
+        np.testing.assert_array_equal(x, bundle.variables(read)[path], err_msg=path)
+
+
+def test_a_state_dict_alone_has_no_mean_and_other_nets_are_refused():
+    _, state = theirs()
+    del state["latent_avg"]
+    net, _ = convert.build("e4e", state)
+    assert not np.asarray(net.latent_avg[...]).any()
+    with pytest.raises(UserError, match="0 blocks, wanted 24 of IR-SE50"):
+        convert.build("psp", {"conv1.weight": np.zeros((3, 3, 3, 3), np.float32)})
+    with pytest.raises(UserError, match="heads .*, wanted styles.0"):
+        convert.build("psp", {k: x for k, x in state.items() if "styles.0." not in k})
