@@ -34,11 +34,15 @@ def crop_and_flip(x: jax.Array, key: jax.Array, crop: int, flip: bool) -> jax.Ar
 def prepare(batch: Mapping[str, jax.Array], key: jax.Array, streams, dtype) -> dict[str, jax.Array]:
     """The uint8 batch as the losses take it: each stream cropped and flipped by its own draw.
 
-    A stream with `of` (a twin) shares the draw of the stream that it belongs to.
+    A stream with `of` (a twin) shares the draw of the stream that it belongs to. What is no picture is
+    left as it is.
     """
     names = sorted(streams)
     out = {}
     for name in names:
+        if batch[name].dtype != jnp.uint8:
+            out[name] = batch[name]
+            continue
         leader = getattr(streams[name], "of", name)
         spec = streams[leader]
         draw = jax.random.fold_in(key, names.index(leader))

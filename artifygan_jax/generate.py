@@ -5,7 +5,7 @@
     python -m artifygan_jax.generate VERB ...
 
   mix         style mixing: rows and columns of seeds, and a sheet of all pairs
-  invert      codes of pictures (W or W+), by optimisation
+  invert      codes of pictures (W or W+), by an encoder, optimisation or both
   edit        latents moved along a direction: of the weights (sefa:3), or of a file
   directions  the directions of the weights (SeFa), to a file
   swap        coarse layers of one generator, fine ones of another: a new bundle
@@ -104,7 +104,10 @@ def _invert_flags(parser: cli.Parser) -> None:
     add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
     add("--output", required=True, help="a folder")
     add("--space", choices=("w", "w+"), default="w+", help="one code, or one for each layer (w+)")
-    add("--steps", type=int, default=400, help="of optimisation (400)")
+    text = "a bundle, none, or auto: MODEL_encoder where that is there (auto)"
+    add("--encoder", default="auto", help=text)
+    text = "of optimisation, from the encoder's codes (0) or from the mean (400)"
+    add("--steps", type=int, help=text)
     text = "auto, none, a backbone's bundle, or HEAD:BACKBONE of LPIPS (auto: what is at hand)"
     add("--perceptual", default="auto", help=text)
     text = "aligned: no, the largest, all; auto: the largest, or else the middle (none)"
@@ -177,11 +180,18 @@ def _mix(a) -> dict[str, Any]:
 
 
 def _invert(a) -> dict[str, Any]:
-    """Codes of pictures, by optimisation: what the generator must be given to draw them."""
-    from artifygan_jax.latent import distance, invert, projector, render
+    """Codes of pictures, by an encoder or optimisation: what the generator draws them from."""
+    from artifygan_jax.latent import distance, encode, invert, projector, render
+    from artifygan_jax.latent.identity import Likeness
 
-    how = projector.Projection(space=a.space, steps=a.steps)
     renderer = render.load(a.model)
+    encoder = encode.find(a.encoder, a.model, renderer)
+    steps = a.steps if a.steps is not None else 0 if encoder else STEPS
+    if not steps and encoder is None:
+        raise UserError("--steps=0 needs an --encoder; without one there is only optimisation")
+    how = projector.Projection(space=a.space, steps=steps, **(FROM_CODES if encoder else {}))
+    ways = [f"encoder {encoder.name}, {encoder.passes} passes"] if encoder else []
+    _say("codes by " + ", then ".join(ways + [f"{steps} steps of optimisation"] * (steps > 0)))
     found = distance.find(a.perceptual)
     _say(f"distance: {found.name}" + _ADVICE * (a.perceptual == "auto" and found.graph is None))
     detector = None
@@ -193,6 +203,8 @@ def _invert(a) -> dict[str, Any]:
         projector.Projector(renderer, found, how),
         a.input,
         a.output,
+        encoder=encoder,
+        likeness=Likeness.at_hand(),
         face=a.face,
         detector=detector,
         overwrite=a.overwrite,
@@ -200,6 +212,8 @@ def _invert(a) -> dict[str, Any]:
     )
 
 
+STEPS = 400
+FROM_CODES = dict(rate=0.03, jitter=0.0)  # an encoder's codes are near already
 _ADVICE = " at several scales; faces come closer with `models get lpips_vgg` and vgg16"
 
 

@@ -11,8 +11,10 @@ from artifygan_jax import bundle
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Mix
 from artifygan_jax.data.saving import save_picture
-from artifygan_jax.data.streams import Stream
+from artifygan_jax.data.streams import Marks, Stream
+from artifygan_jax.methods.attributes import AttributeTraining
 from artifygan_jax.methods.cartoon_stylegan import CartoonStyleGAN
+from artifygan_jax.methods.encoder import EncoderTraining
 from artifygan_jax.methods.jojogan import JoJoGAN
 from artifygan_jax.methods.stylegan2_ada import StyleGAN2ADA
 from artifygan_jax.nets import stylegan2
@@ -28,11 +30,16 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     """
     method = cfg.method
     pool = getattr(method, "pool", 0)
-    latent = isinstance(method, StyleGAN2ADA | JoJoGAN)
+    latent = isinstance(method, StyleGAN2ADA | JoJoGAN | EncoderTraining)
     if isinstance(method, JoJoGAN):
         shrink_jojogan(method)
+    elif isinstance(method, EncoderTraining):
+        random_pair(method)
+        method.channels, method.passes = (8, 8, 4), 2
     elif latent:
         shrink_stylegan2(cfg)
+    elif isinstance(method, AttributeTraining):
+        method.channels = (8, 8, 8, 4)
     else:
         method.generator.channels = method.discriminator.channels = 4
         if hasattr(method.generator, "blocks"):
@@ -42,6 +49,8 @@ def shrink(cfg, *, steps_per_phase: int = 2):
     if pool:
         method.pool, method.pool_px = min(pool, 8), PX - 4
     for name, stream in cfg.data.items():
+        if isinstance(stream, Marks):
+            continue
         if isinstance(stream, Stream):
             stream.source = faces(stream.source, "cartoon" if name == "cartoon" else "photo")
             stream.crop = PX - 4 if stream.crop or pool else 0
@@ -57,7 +66,7 @@ def shrink(cfg, *, steps_per_phase: int = 2):
         for field in dataclasses.fields(item):
             if field.name in ("source", "photos", "cartoons", "real"):
                 domain = "cartoon" if field.name == "cartoons" else "photo"
-                setattr(item, field.name, Faces(domain, 4, 5, PX))
+                setattr(item, field.name, Marked(domain, 4, 5, PX))
             if field.name == "content":
                 narrow(item.content)
     for adam in cfg.optim.values():
@@ -87,16 +96,22 @@ def shrink_stylegan2(cfg):
         bundle.save(method.source, net)
 
 
-def shrink_jojogan(method):
-    """A random pair of 16 px, and a drawn face whose code is known."""
+def random_pair(method) -> pathlib.Path:
+    """A generator of 16 px and its discriminator as the method's source and critic; their folder."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pair"))
     channels = (8, 8, 4)
     options = stylegan2.GeneratorOptions(channels, z_size=8, w_size=8, mapping_layers=2)
     bundle.save(folder / "g", stylegan2.Generator(options, rngs=nnx.Rngs(1)))
     critic = stylegan2.DiscriminatorOptions(channels)
     bundle.save(folder / "d", stylegan2.Discriminator(critic, rngs=nnx.Rngs(2)))
-    save_picture(folder / "face.png", Faces("cartoon", 1, 4, PX)[0], model="test")
     method.source, method.critic = str(folder / "g"), str(folder / "d")
+    return folder
+
+
+def shrink_jojogan(method):
+    """A random pair, and a drawn face whose code is known."""
+    folder = random_pair(method)
+    save_picture(folder / "face.png", Faces("cartoon", 1, 4, PX)[0], model="test")
     method.reference, method.aligned = str(folder / "face.png"), True
     method.latents = str(folder / "face.npz")
     np.savez(method.latents, ws=np.random.RandomState(0).randn(1, 6, 8).astype(np.float32))
@@ -115,4 +130,12 @@ def faces(source, domain: str):
     if isinstance(source, Mix):
         parts = tuple(Faces(domain, 10 + i, 3 + i, PX) for i in range(len(source.sources)))
         return Mix(parts, source.weights)
-    return Faces(domain, 12, 4 if domain == "cartoon" else 3, PX)
+    return Marked(domain, 12, 4 if domain == "cartoon" else 3, PX)
+
+
+class Marked(Faces):
+    """Drawn faces with labels: whether the last bits of index and label differ."""
+
+    def marked(self, names):
+        """Bool `[pictures, names]`."""
+        return (np.arange(len(self))[:, None] + np.arange(len(names))) % 2 == 1

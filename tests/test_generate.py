@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from artifygan_jax import bundle, cli, generate
@@ -15,6 +16,7 @@ from artifygan_jax.data.faces import Faces
 from artifygan_jax.errors import UserError
 from artifygan_jax.latent import render
 from artifygan_jax.latent.codes import by_seed
+from artifygan_jax.nets import encoder
 from tests.latent import nets
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -195,6 +197,27 @@ def test_inverted_pictures_are_drawn_again_and_a_faceless_one_is_a_line(
     assert np.abs(again - pixels(out / "face.png")).max() <= 1
     summary, _ = run(*argv, "--face=auto", "--space=w")  # grey: the middle; face: kept
     assert (summary["done"], summary["skipped"], summary["failed"]) == (1, 1, 1)
+
+
+def test_an_encoder_beside_the_model_finds_codes_and_optimisation_goes_on(
+    model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("artifygan_jax.latent.identity.Likeness.at_hand", lambda: None)
+    net = encoder.Encoder(encoder.Options((8, 8, 4), 6, 16), rngs=nnx.Rngs(0))
+    bundle.save(tmp_path / "e", net, {"trained": {"config": {"method": {"passes": 2}}}})
+    Image.fromarray(Faces("photo", 1, 3, 64)[0]).save(tmp_path / "face.png")
+    how = ("invert", f"--model={model}", f"--input={tmp_path / 'face.png'}", "--perceptual=none")
+    how += (f"--encoder={tmp_path / 'e'}",)
+    alone, _ = run(*how, f"--output={tmp_path / 'a'}")
+    assert (alone["encoder"], alone["steps"], alone["done"]) == (str(tmp_path / "e"), 0, 1)
+    assert "codes by encoder" in capsys.readouterr().err and alone["identity"] is None
+    both, _ = run(*how, f"--output={tmp_path / 'b'}", "--steps=30")
+    assert both["steps"] == 30 and both["mse"] < alone["mse"]
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    with pytest.raises(UserError, match="they do not belong together"):
+        net = encoder.Encoder(encoder.Options((8, 8, 4), 8, 16), rngs=nnx.Rngs(0))
+        bundle.save(tmp_path / "e", net)
+        run(*how, f"--output={tmp_path / 'c'}")
 
 
 # --------------------------------------------------------------------------------- wrong calls

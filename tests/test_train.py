@@ -30,10 +30,13 @@ OTHERS = {  # variants beside the default one
     "animegan2": ["paprika", "shinkai", "lite", "selfie2anime", "small"],
     "animegan_finetune": ["v2", "selfie2anime"],
     "cartoon_stylegan": ["freezeg", "freezesg", "structure", "small64"],
+    "encoder": ["small64"],
     "jojogan": ["colour", "small64"],
     "jojogan_deck": ["small64"],
     "stylegan2_ada": ["paper512", "paper1024", "stylegan2", "auto", "small64"],
+    "attributes": ["small64"],
 }
+OWN_NETS = {"encoder": "encoder", "attributes": "classifier"}  # of methods without a generator
 
 
 def get_config(name, variant=None):
@@ -80,8 +83,9 @@ def test_every_config_runs_shrunk_and_moves_every_trained_net(name, tmp_path):
             moved = (np.asarray(after) != before).any()
             assert moved == (path not in engine.fixed[net]), f"{net} {path}: moved is {moved}"
     net, card = bundle.load(tmp_path / "model")
-    assert card["trained"]["step"] == cfg.steps and card["net"] == "generator"
-    for folder in ("samples", "tb"):
+    assert card["trained"]["step"] == cfg.steps
+    assert card["net"] == OWN_NETS.get(name, "generator")
+    for folder in ("tb",) if name == "attributes" else ("samples", "tb"):
         assert list((tmp_path / folder).iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == cfg.steps
 
@@ -96,7 +100,7 @@ def test_every_other_variant_is_one_that_can_be_trained(name, variant):
     cfg = small(name, variant)
     engine, _ = train.build(cfg, devices=1)
     streams.Batches(cfg.data, cfg.batch_size)
-    wanted = {"g"} if name == "jojogan" else {"d", "g"}
+    wanted = {"g"} if name == "jojogan" else {OWN_NETS[name]} if name in OWN_NETS else {"d", "g"}
     assert {p.name for p in engine.phases if p.due(cfg.steps - 1)} >= wanted
     params = {net: set(p) for net, p in engine.init().params.items() if p}
     assert all(paths - engine.fixed[net] for net, paths in params.items())
@@ -225,7 +229,7 @@ def test_sigterm_saves_exits_75_and_the_run_goes_on(tmp_path):
     assert code == cli.DONE and summary["resumed_from"] >= done
 
 
-@pytest.mark.parametrize("name", ["demo", "cartoon_stylegan", "jojogan_deck"])
+@pytest.mark.parametrize("name", ["demo", "cartoon_stylegan", "encoder", "jojogan_deck"])
 def test_one_and_eight_devices_agree(name, tmp_path):
     results = []
     for devices in (1, 8):

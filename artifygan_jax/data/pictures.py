@@ -7,11 +7,13 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from artifygan_jax.data import records
+from artifygan_jax.data import records, sources
+from artifygan_jax.data.celeba import contents
 from artifygan_jax.data.images import open_picture
 from artifygan_jax.data.labels import Labels, read_csv, select
 from artifygan_jax.data.listing import Entry, list_pictures
@@ -34,7 +36,7 @@ class _Listed:
     @functools.cached_property
     def labels(self) -> Labels:
         """The rows of the table, by name or by last part of it."""
-        rows = read_csv(self.table) if self.table else {}
+        rows = _table(self.table) if self.table else {}
         found = [rows.get(name, rows.get(pathlib.PurePath(name).name)) for name in self.names]
         if not any(row is not None for row in found):
             raise UserError(
@@ -67,7 +69,8 @@ class Pictures:
     A prepared dataset (CelebA, COCO, Safebooru by `prepare`) is given by its folder.
     `split` is "train" (seven of eight), "held_out" (every eighth name, see `data.split`) or "all".
     `where` keeps those whose labels fit (`Smiling & ~Eyeglasses`, see `data.labels`); the labels are
-    the dataset's attributes, tags or categories, or those of `labels`, a CSV with file names first.
+    the dataset's attributes, tags or categories, or those of `labels`: a CSV with file names first, or
+    CelebA's list_attr_celeba.txt (FILE.zip/NAME where it is in a zip).
     `count` keeps so many of them (0: all), chosen at random, always the same.
     """
 
@@ -119,6 +122,11 @@ class Pictures:
         name = f"{self.path}:{self._shelf.names[place]}"
         return open_picture(self._shelf.read(place), name=name).rgb
 
+    def marked(self, names: Sequence[str]) -> np.ndarray:
+        """Bool `[pictures, names]`: which labels each has; `UserError` for one that none has."""
+        labels = self._shelf.labels
+        return np.stack([labels.has(name) for name in names], axis=1)[self._chosen]
+
     def name(self, index: int) -> str:
         """The name of picture `index` within `path`."""
         return self._shelf.names[self._chosen[index]]
@@ -129,6 +137,24 @@ class Pictures:
         mark = hashlib.sha256(self._shelf.fingerprint.encode())
         mark.update(self._chosen.tobytes())
         return mark.hexdigest()
+
+
+def _table(path: str) -> Mapping[str, Sequence[str]]:
+    """The words of each picture, of a CSV or of CelebA's own table."""
+    layout = contents.TABLES["attributes"]
+    if not path.endswith(layout.file):
+        return read_csv(path)
+    archive, zipped, _ = path.partition(".zip/")
+    try:
+        data = (
+            sources.members(pathlib.Path(f"{archive}.zip"))[layout.file].read()
+            if zipped
+            else pathlib.Path(path).read_bytes()
+        )
+    except (OSError, KeyError) as error:
+        raise UserError(f"labels {path}: cannot be read ({error})") from error
+    rows = contents.parse(layout, data)
+    return {name: [w for w, v in zip(layout.columns, row) if v > 0] for name, row in rows.items()}
 
 
 @dataclasses.dataclass

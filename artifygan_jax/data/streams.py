@@ -64,10 +64,24 @@ class Smoothed:
     source: Any = None
 
 
-def leader_of(streams: Mapping[str, Stream | Smoothed], name: str) -> Stream:
+@dataclasses.dataclass
+class Marks:
+    """Which of `names` each picture of stream `of` is labelled with: 1 or 0, float32 `[b, names]`.
+
+    The source must know: `marked(names)` as `data.pictures.Pictures` has it.
+    """
+
+    of: str = "real"
+    names: tuple[str, ...] = ()
+
+
+Twin = Smoothed | Marks
+
+
+def leader_of(streams: Mapping[str, Stream | Twin], name: str) -> Stream:
     """The stream that says how `name` is prepared: itself, or the one it is the twin of."""
     spec = streams[name]
-    leader = streams[spec.of] if isinstance(spec, Smoothed) else spec
+    leader = streams[spec.of] if isinstance(spec, Twin) else spec
     assert isinstance(leader, Stream), f"{name} is the twin of a twin"
     return leader
 
@@ -84,11 +98,14 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 class Batches(Sequence):
-    """Batch k of every stream, `{name: uint8 [b, S, S, 3]}`; b is this host's share of `batch_size`."""
+    """Batch k of every stream, `{name: uint8 [b, S, S, 3]}`, or `Marks`.
+
+    b is this host's share of `batch_size`.
+    """
 
     def __init__(
         self,
-        streams: Mapping[str, Stream | Smoothed],
+        streams: Mapping[str, Stream | Twin],
         batch_size: int,
         *,
         seed: int = 0,
@@ -100,14 +117,19 @@ class Batches(Sequence):
         self.local = range(host * batch_size // hosts, (host + 1) * batch_size // hosts)
         self.batch_size = batch_size
         self._kept: dict[tuple, np.ndarray] = {}
+        self._marks: dict[tuple, np.ndarray] = {}
         self._packs: dict[tuple, packed.Packed] = {}
         self._bad: dict[int, dict[str, str]] = collections.defaultdict(dict)
         self._lock = threading.Lock()
         self._orders = {}
         for position, name in enumerate(sorted(self.streams)):
             stream = self.streams[name]
-            if isinstance(stream, Smoothed):
+            if isinstance(stream, Twin):
                 self._check_twin(name, stream)
+                if isinstance(stream, Marks):
+                    for source in _leaves(leader_of(self.streams, name).source):
+                        marked = source.marked(stream.names)
+                        self._marks[name, id(source)] = marked.astype(np.float32)
                 continue
             stream.check(name)
             self._orders[name] = _order(stream.source, 1000 * seed + position, name)
@@ -117,7 +139,7 @@ class Batches(Sequence):
                     *(name, len(stream.source), batch_size),
                 )
 
-    def _check_twin(self, name: str, twin: Smoothed) -> None:
+    def _check_twin(self, name: str, twin: Twin) -> None:
         leaders = [n for n, s in self.streams.items() if isinstance(s, Stream)]
         if twin.of not in leaders:
             raise UserError(
@@ -131,7 +153,7 @@ class Batches(Sequence):
     def __getitem__(self, step):
         batch = {}
         for name, order in self._orders.items():
-            twins = [n for n, s in self.streams.items() if isinstance(s, Smoothed) and s.of == name]
+            twins = [n for n, s in self.streams.items() if isinstance(s, Twin) and s.of == name]
             picks = [order[step * self.batch_size + i] for i in self.local]
             pictures = zip(*(self._pictures((name, *twins), *pick) for pick in picks), strict=True)
             batch |= {n: np.stack(column) for n, column in zip((name, *twins), pictures)}
@@ -146,7 +168,8 @@ class Batches(Sequence):
 
     def pack(self) -> None:
         """Builds or opens the packs that streams ask for."""
-        leaders_first = sorted(self.streams, key=lambda n: isinstance(self.streams[n], Smoothed))
+        pictures = [n for n, s in self.streams.items() if not isinstance(s, Marks)]
+        leaders_first = sorted(pictures, key=lambda n: isinstance(self.streams[n], Smoothed))
         for name in leaders_first:
             stream = leader_of(self.streams, name)
             for source in _leaves(stream.source) if stream.pack else ():
@@ -195,6 +218,8 @@ class Batches(Sequence):
         spec = self.streams[name]
         if isinstance(spec, Stream):
             return square(source[index], spec.size)
+        if isinstance(spec, Marks):
+            return self._marks[name, id(source)][index]
         if spec.source is None:
             return edges.smooth(self._cached(spec.of, source, index) if leader is None else leader)
         twin = spec.source[self._twin_index(name, source, index)]

@@ -15,6 +15,8 @@ from artifygan_jax.data.images import UnreadablePicture, open_picture, printable
 from artifygan_jax.data.saving import save_picture, write_whole
 from artifygan_jax.data.streams import square
 from artifygan_jax.latent.codes import NOISE
+from artifygan_jax.latent.encode import Encode
+from artifygan_jax.latent.identity import Likeness
 from artifygan_jax.latent.projector import Found, Projector
 from artifygan_jax.latent.render import Renderer, to_uint8
 from artifygan_jax.metrics.evals import grid
@@ -38,6 +40,8 @@ def invert(
     source: str,
     output: str,
     *,
+    encoder: Encode | None = None,
+    likeness: Likeness | None = None,
     face: str = "none",
     detector: align.Detect | None = None,
     overwrite: bool = False,
@@ -47,7 +51,8 @@ def invert(
 
     `face`: "none" takes the square in the middle of a picture, "largest" its largest face, aligned,
     "all" every face, "auto" the largest or, where there is none, the middle. A picture without a
-    face fails under "largest" and "all". Returns a summary with what failed and why.
+    face fails under "largest" and "all". The projector starts from
+    the codes of the `encoder`, if any. Returns a summary with what failed and why.
     """
     folder = Path(output)
     entries = listing.list_pictures(source, exclude=folder)
@@ -66,18 +71,24 @@ def invert(
     size = max(1, min(BATCH, BATCH_PIXELS // projector.renderer.resolution**2, len(jobs)))
     targets = _targets(jobs, work, failures, say)
     while batch := list(itertools.islice(targets, size)):
-        found = _found(projector, batch, size, say)
+        found = _found(projector, batch, size, encoder, say)
+        same = likeness and likeness(np.stack([t.rgb for t in batch]), found.found.images)
         for i, target in enumerate(batch):
             results.append(_write(projector.renderer, target, found, i))
+            if same is not None:
+                results[-1]["identity"] = round(float(same[i]), 4)
     return {
         "done": len(results),
         "skipped": len(entries) - len(jobs),
         "failed": len(failures),
         "failures": failures,
+        "encoder": encoder and encoder.name,
+        "steps": projector.how.steps,
         "distance": projector.distance.name,
         "output": output,
         "mse": _mean(results, "mse"),
         "perceptual": _mean(results, "perceptual"),
+        "identity": _mean(results, "identity") if likeness else None,
         "results": results,
     }
 
@@ -116,7 +127,8 @@ class _Progress:
 
     def __init__(self, steps: int, name: str, say: Say):
         self.steps, self.say, self.images = steps, say, []
-        self.shown = tuple(dict.fromkeys(max(1, round(share * steps)) for share in SHOWN))
+        shares = SHOWN if steps else ()
+        self.shown = tuple(dict.fromkeys(max(1, round(share * steps)) for share in shares))
         self.bar = tqdm.tqdm(total=steps, unit="step", desc=name, disable=not sys.stderr.isatty())
         self.name = name
 
@@ -135,14 +147,19 @@ class _Batch(NamedTuple):
     steps: list[np.ndarray]
 
 
-def _found(projector: Projector, batch: list[Target], size: int, say: Say) -> _Batch:
+def _found(
+    projector: Projector, batch: list[Target], size: int, encoder: Encode | None, say: Say
+) -> _Batch:
     """Codes of a batch, filled up to `size` so that one program serves all batches."""
     targets = np.stack([target.rgb for target in batch])
+    count = len(batch)
     room = np.repeat(targets[-1:], size - len(batch), axis=0)
     name = printable(batch[0].name) + (f" and {len(batch) - 1} more" if len(batch) > 1 else "")
     progress = _Progress(projector.how.steps, name, say)
-    found = projector(np.concatenate([targets, room]), watch=progress, shown=progress.shown)
-    return _Batch(found, progress.images)
+    filled = np.concatenate([targets, room])
+    start = None if encoder is None else encoder(filled)
+    found = projector(filled, start=start, watch=progress, shown=progress.shown)
+    return _Batch(found.first(count), progress.images or [found.images])
 
 
 def _write(renderer: Renderer, target: Target, batch: _Batch, i: int) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class Projection:
     def __post_init__(self):
         if self.space not in ("w", "w+"):
             raise UserError(f"--space={self.space}: there is w and w+")
-        if not 1 <= self.steps <= 100_000:
-            raise UserError(f"--steps={self.steps}: give 1 to 100000; 300 to 500 are usual")
+        if not 0 <= self.steps <= 100_000:
+            raise UserError(f"--steps={self.steps}: give 0 to 100000; 300 to 500 are usual")
 
     def rate_at(self, step: int) -> float:
         """Adam's rate: a linear rise, then constant, then half a cosine down to 0."""
@@ -72,6 +72,12 @@ class Found:
     mse: np.ndarray
     perceptual: np.ndarray
 
+    def first(self, count: int) -> "Found":
+        """What came of the first `count` targets."""
+        maps = {name: m[:count] for name, m in self.maps.items()}
+        rest = (x[:count] for x in (self.images, self.mse, self.perceptual))
+        return Found(self.ws[:count], maps, *rest)
+
 
 class Projector:
     """Looks for codes of batches of targets, with one compiled step for batches of one size."""
@@ -88,17 +94,19 @@ class Projector:
         self,
         targets: np.ndarray,
         *,
+        start: np.ndarray | None = None,
         watch: Callable[[int, np.ndarray | None], None] = lambda step, images: None,
         shown: tuple[int, ...] = (),
     ) -> Found:
         """Codes of targets uint8 `[N, H, W, 3]` of the net's size; each alone would get the same.
 
+        `start` `[N, num_ws, w_size]` are codes to begin with, an encoder's; 0 steps leave them.
         `watch(step, images)` is called after each step; images are given after those of `shown`.
         """
         x = jnp.asarray(targets, jnp.float32) / 127.5 - 1
         weights = self.renderer.weights, self.distance.weights
         target = x, self._maps(self.distance.weights, x)
-        moving = self._start(len(x))
+        moving = self._start(len(x), start)
         state = moving, self._adam.init(moving)
         for step in range(self.how.steps):
             key = jax.random.fold_in(jax.random.key(NOISE_SEED), step)
@@ -111,13 +119,19 @@ class Projector:
         maps = {name: np.asarray(m) for name, m in state[0][1].items()}
         return Found(ws, maps, images, mse, perceptual)
 
-    def _start(self, count: int) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The mean code, once or for each layer, and the net's noise maps made standard."""
+    def _start(
+        self, count: int, start: np.ndarray | None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The first codes, one for each layer or one for all, and the net's noise maps."""
         rows = 1 if self.how.space == "w" else self.renderer.num_ws
-        codes = jnp.tile(jnp.asarray(self.mean)[None, None], (count, rows, 1))
+        if start is None:
+            codes = jnp.tile(jnp.asarray(self.mean)[None, None], (count, rows, 1))
+        else:
+            codes = jnp.asarray(start if rows > 1 else start.mean(1, keepdims=True))
         synthesis = self.renderer.net.synthesis
         own = {k: layer(synthesis, k).noise[...] for k in self.renderer.noise_sides}
-        return codes, {k: _standard(jnp.repeat(m[None], count, axis=0)) for k, m in own.items()}
+        maps = {k: jnp.repeat(m[None], count, axis=0) for k, m in own.items()}
+        return codes, {k: _standard(m) for k, m in maps.items()} if self.how.steps else maps
 
     def _ws(self, codes: jax.Array) -> jax.Array:
         shape = (len(codes), self.renderer.num_ws, codes.shape[-1])

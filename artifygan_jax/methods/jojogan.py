@@ -21,12 +21,11 @@ from flax import nnx
 from artifygan_jax import augment, bundle
 from artifygan_jax.errors import UserError
 from artifygan_jax.latent import references, render
+from artifygan_jax.latent.identity import embedding, face_net
 from artifygan_jax.methods.stylegan2_ada import r1
 from artifygan_jax.nets import stylegan2
 from artifygan_jax.nets.ops import Buffer
 from artifygan_jax.phases import Phase
-
-FACE = (35 / 256, 223 / 256, 126 / 256)  # rows, and the middle column, that identity is taken from
 
 
 class Reference(nnx.Module):
@@ -67,7 +66,7 @@ class JoJoGAN:
         if not self.reference:
             raise UserError("--config.method.reference=PICTURE is required: the style to learn")
         renderer = render.load(self.source)
-        critic = self._critic(renderer.resolution)
+        critic = critic_of(self.critic, renderer)
         found = references.find(
             renderer,
             self.reference,
@@ -90,25 +89,11 @@ class JoJoGAN:
 
     def frozen(self) -> dict[str, nnx.Module]:
         """The critic; the source and the face network, where identity is asked for."""
-        nets: dict[str, nnx.Module] = {"critic": self._critic(render.load(self.source).resolution)}
+        nets: dict[str, nnx.Module] = {"critic": critic_of(self.critic, render.load(self.source))}
         if self.identity_weight:
             nets["source"] = render.load(self.source).net
             nets["identity"] = face_net(self.identity)
         return nets
-
-    def _critic(self, resolution: int) -> stylegan2.Discriminator:
-        net, card = bundle.load(self.critic)
-        if not isinstance(net, stylegan2.Discriminator):
-            raise UserError(
-                f"critic {self.critic!r} is a {card['architecture']} {card['net']}, wanted the"
-                " stylegan2 discriminator that belongs to the source"
-            )
-        if net.resolution != resolution:
-            raise UserError(
-                f"critic {self.critic!r} is of {net.resolution} px, source {self.source!r} of"
-                f" {resolution}: they must be a pair"
-            )
-        return net
 
     def phases(self) -> tuple[Phase, ...]:
         """G alone."""
@@ -152,6 +137,22 @@ class JoJoGAN:
 COLOUR = (9, 11, 15, 16, 17)  # codes to mix so that the reference's colours do not take over
 
 
+def critic_of(where: str, renderer: render.Renderer) -> stylegan2.Discriminator:
+    """The discriminator of the bundle `where`, of the renderer's size; else a `UserError`."""
+    net, card = bundle.load(where)
+    if not isinstance(net, stylegan2.Discriminator):
+        raise UserError(
+            f"critic {where!r} is a {card['architecture']} {card['net']}, wanted the"
+            " stylegan2 discriminator that belongs to the source"
+        )
+    if net.resolution != renderer.resolution:
+        raise UserError(
+            f"critic {where!r} is of {net.resolution} px, source {renderer.where!r} of"
+            f" {renderer.resolution}: they must be a pair"
+        )
+    return net
+
+
 def clipped(mixed: tuple[int, ...], num_ws: int) -> tuple[int, ...]:
     """The codes of `mixed` that a net has; those beyond its last code mean the last.
 
@@ -193,29 +194,6 @@ def feature_losses(found: Mapping, wanted: Mapping) -> dict[str, jax.Array]:
     return {name: jnp.abs(found[name] - x).mean() for name, x in wanted.items()}
 
 
-def face_net(where: str) -> Any:
-    """The network that embeds faces, of 112 px."""
-    net, card = bundle.load(where)
-    if "embedding" not in getattr(net, "layers", ()):
-        kind = f"{card['architecture']} {card['net']}"
-        raise UserError(f"identity {where!r} is a {kind}, wanted a network that embeds faces")
-    return net
-
-
-def embedding(net: Any, images: jax.Array) -> jax.Array:
-    """Unit embeddings `[N, E]` of aligned faces, cut as pSp's identity loss cuts them.
-
-    A net of faces less wide than high gets less of both sides.
-    """
-    side, (height, width) = images.shape[1], net.size
-    top, bottom = (round(x * side) for x in FACE[:2])
-    half, middle = (bottom - top) * width / height / 2, FACE[2] * side
-    face = images[:, top:bottom, round(middle - half) : round(middle + half)]
-    face = jax.image.resize(face, (len(face), height, width, 3), "bilinear")
-    e = net(face, ("embedding",))["embedding"]
-    return e / jnp.maximum(jnp.linalg.norm(e, axis=1, keepdims=True), 1e-8)
-
-
 @dataclasses.dataclass
 class JoJoGANDeck(JoJoGAN):
     """The slide deck's variant: an adversary learns too, and both nets have layers more.
@@ -236,7 +214,7 @@ class JoJoGANDeck(JoJoGAN):
     def nets(self, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         """G with its added layers, D, and the references."""
         nets: dict[str, Any] = {**super().nets(rngs)}
-        options = self._critic(nets["g"].resolution).options
+        options = critic_of(self.critic, render.load(self.source)).options
         widths = tuple(
             c if 4 * 2**i <= self.full_px else max(1, c // self.narrower)
             for i, c in enumerate(options.channels)

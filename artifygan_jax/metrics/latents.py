@@ -75,6 +75,29 @@ def write_rows(pictures: np.ndarray, per_row: int, path: pathlib.Path) -> None:
     )
 
 
+@dataclasses.dataclass
+class Reconstruction:
+    """How well held-out photos come back from their codes.
+
+    `mse` of values in [-1, 1]; `nearest`, the share of outputs to which no other photo is nearer than
+    their own.
+    """
+
+    photos: Any
+    every: int = 1000
+    count: int = 200
+    size: int = 256
+
+    def run(self, generate: Generate, step: int, workdir: pathlib.Path) -> Iterator:
+        """The numbers."""
+        photos = pictures_of(self.photos, self.count, self.size)
+        drawn = in_batches(generate, photos)
+        a, b = (x.reshape(len(x), -1).astype(np.float64) / 127.5 - 1 for x in (drawn, photos))
+        squares = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)[None]
+        yield "mse", float(np.diag(squares).mean() / a.shape[1])
+        yield "nearest", float((squares.argmin(1) == np.arange(len(a))).mean())
+
+
 @dataclasses.dataclass(eq=False)
 class GeneratedDistance:
     """How far generated pictures are from held-out real ones, in the features of a frozen net; no FID.

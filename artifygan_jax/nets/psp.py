@@ -101,6 +101,8 @@ class Head(nnx.Module):
 class Encoder(nnx.Module):
     """Aligned faces to codes; a new one has random weights."""
 
+    side = SIDE
+
     def __init__(self, options: Options, *, rngs: nnx.Rngs):
         self.options = o = options
         c = o.channels

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artifygan_jax.data.celeba import contents
 from artifygan_jax.data.images import UnreadablePicture
 from artifygan_jax.data.pictures import Pictures
 from artifygan_jax.data.split import held_out
@@ -132,3 +133,26 @@ def test_a_damaged_record_is_an_unreadable_picture(tmp_path):
             bad += 1
     assert bad == 2
     shutil.rmtree(folder)
+
+
+def test_celebas_own_table_gives_labels_also_from_its_zip(tmp_path):
+    names = ("000001.jpg", "000002.jpg", "000003.jpg")
+    for name in names[:2]:
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    rows = [["1" if (i + k) % 2 == 0 else "-1" for k in range(40)] for i in range(3)]
+    lines = ["3", " ".join(contents.ATTRIBUTES)]
+    lines += [f"{name}  {' '.join(row)}" for name, row in zip(names, rows, strict=True)]
+    table = tmp_path / "list_attr_celeba.txt"
+    table.write_text("\n".join(lines) + "\n")
+    with zipfile.ZipFile(tmp_path / "Anno.zip", "w") as archive:
+        archive.write(table, "Anno/list_attr_celeba.txt")
+    for labels in (str(table), f"{tmp_path}/Anno.zip/Anno/list_attr_celeba.txt"):
+        source = Pictures(f"{tmp_path}/*.jpg", labels=labels)
+        found = source.marked(contents.ATTRIBUTES)
+        np.testing.assert_array_equal(found, np.array(rows[:2]) == "1")
+        with pytest.raises(UserError, match="'Smilling'; did you mean 'Smiling'"):
+            source.marked(["Smilling"])
+    with pytest.raises(UserError, match="cannot be read"):
+        Pictures(f"{tmp_path}/*.jpg", labels=f"{tmp_path}/no/list_attr_celeba.txt").marked(
+            ["Young"]
+        )

@@ -3,14 +3,16 @@
 import dataclasses
 import threading
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from artifygan_jax import augment
 from artifygan_jax.data import edges
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.data.pictures import Mix, Pictures
-from artifygan_jax.data.streams import Batches, Smoothed, Stream, load, square
+from artifygan_jax.data.streams import Batches, Marks, Smoothed, Stream, load, square
 from artifygan_jax.errors import StoppedEarly, UserError
 
 
@@ -253,3 +255,28 @@ def test_the_error_of_a_reading_thread_arrives_as_it_was():
 
     with pytest.raises(OSError, match="image 150 is cut"):
         next(load(Batches({"photo": Stream(Broken(4), size=16)}, 2)))
+
+
+class Labelled(Numbers):
+    """Numbers of which the odd ones are labelled."""
+
+    def marked(self, names):
+        if set(names) - {"odd"}:
+            raise UserError(f"no picture is labelled {names}")
+        return np.arange(self.count)[:, None] % 2 == 1
+
+
+def test_marks_belong_to_the_pictures_of_their_batch():
+    source = Mix((Labelled(6), Labelled(4)), (1.0, 1.0))
+    spec = {"real": Stream(source, size=16), "labels": Marks("real", ("odd",))}
+    batches = Batches(spec, 5, seed=1)
+    for step in range(4):
+        batch = batches[step]
+        assert batch["labels"].dtype == np.float32 and batch["labels"].shape == (5, 1)
+        np.testing.assert_array_equal(batch["labels"][:, 0], batch["real"][:, 0, 0, 0] % 2)
+    prepared = augment.prepare(batch, jax.random.key(0), spec, np.float32)
+    np.testing.assert_array_equal(prepared["labels"], batch["labels"])
+    with pytest.raises(UserError, match="is the twin of 'rael' .did you mean 'real'"):
+        Batches(spec | {"labels": Marks("rael", ("odd",))}, 5)
+    with pytest.raises(UserError, match="no picture is labelled"):
+        Batches(spec | {"labels": Marks("real", ("even",))}, 5)

@@ -83,7 +83,7 @@ def test_the_mean_code_is_over_classes(renderer):
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [(dict(space="z"), "there is w and w"), (dict(steps=0), "--steps=0")]
+    ("how", "words"), [(dict(space="z"), "there is w and w"), (dict(steps=-1), "--steps=-1")]
 )
 def test_a_projection_that_is_none_is_one_line(how, words):
     with pytest.raises(UserError, match=words):
