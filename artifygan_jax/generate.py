@@ -6,6 +6,7 @@
 
   mix         style mixing: rows and columns of seeds, and a sheet of all pairs
   invert      codes of pictures (W or W+), by an encoder, optimisation or both
+  stylise     photos in the style of a generator that was fine-tuned from faces (JoJoGAN)
   edit        latents moved along a direction: of the weights (sefa:3), or of a file
   directions  the directions of the weights (SeFa), to a file
   swap        coarse layers of one generator, fine ones of another: a new bundle
@@ -99,10 +100,8 @@ def _mix_flags(parser: cli.Parser) -> None:
     _look_flags(parser)
 
 
-def _invert_flags(parser: cli.Parser) -> None:
+def _finder_flags(parser: cli.Parser, face: str) -> None:
     add = parser.add_argument
-    add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
-    add("--output", required=True, help="a folder")
     add("--space", choices=("w", "w+"), default="w+", help="one code, or one for each layer (w+)")
     text = "a bundle, none, or auto: MODEL_encoder where that is there (auto)"
     add("--encoder", default="auto", help=text)
@@ -110,8 +109,26 @@ def _invert_flags(parser: cli.Parser) -> None:
     add("--steps", type=int, help=text)
     text = "auto, none, a backbone's bundle, or HEAD:BACKBONE of LPIPS (auto: what is at hand)"
     add("--perceptual", default="auto", help=text)
-    text = "aligned: no, the largest, all; auto: the largest, or else the middle (none)"
-    add("--face", choices=("none", "auto", "largest", "all"), default="none", help=text)
+    text = f"aligned: no, the largest, all; auto: the largest, or else the middle ({face})"
+    add("--face", choices=("none", "auto", "largest", "all"), default=face, help=text)
+
+
+def _invert_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
+    add("--output", required=True, help="a folder")
+    _finder_flags(parser, "none")
+
+
+def _stylise_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
+    add("--output", required=True, help="a folder")
+    add("--source", help="the generator that the style was made from (the card's)")
+    add("--strength", type=float, default=1.0, help="0: the photo found again, 1: the style (1)")
+    add("--keep_colours", action="store_true", help="the photo's colours instead of the style's")
+    add("--paste", action="store_true", help="the whole photo, with its faces put back")
+    _finder_flags(parser, "largest")
 
 
 def _edit_flags(parser: cli.Parser) -> None:
@@ -181,11 +198,32 @@ def _mix(a) -> dict[str, Any]:
 
 def _invert(a) -> dict[str, Any]:
     """Codes of pictures, by an encoder or optimisation: what the generator draws them from."""
-    from artifygan_jax.latent import distance, encode, invert, projector, render
+    from artifygan_jax.latent import invert, render
     from artifygan_jax.latent.identity import Likeness
 
-    renderer = render.load(a.model)
-    encoder = encode.find(a.encoder, a.model, renderer)
+    finder = _finder(a, render.load(a.model), a.model)
+    same = Likeness.at_hand()
+    return invert.invert(finder, a.input, a.output, likeness=same, overwrite=a.overwrite)
+
+
+def _stylise(a) -> dict[str, Any]:
+    """New photos in the style of --model: faces found, drawn and, with --paste, put back."""
+    from artifygan_jax.latent import render, stylise
+
+    style = render.load(a.model)
+    source = stylise.source_of(style, a.source)
+    drawer = stylise.blended(source, style, a.strength)
+    how: dict[str, Any] = dict(keep_colours=a.keep_colours, paste=a.paste, overwrite=a.overwrite)
+    finder = _finder(a, source, source.where)
+    return stylise.stylise(finder, drawer, a.input, a.output, **how)
+
+
+def _finder(a, renderer, model: str):
+    """What the flags say of how codes are found."""
+    from artifygan_jax.latent import distance, encode, projector
+    from artifygan_jax.latent.invert import Finder
+
+    encoder = encode.find(a.encoder, model, renderer)
     steps = a.steps if a.steps is not None else 0 if encoder else STEPS
     if not steps and encoder is None:
         raise UserError("--steps=0 needs an --encoder; without one there is only optimisation")
@@ -199,17 +237,7 @@ def _invert(a) -> dict[str, Any]:
         from artifygan_jax import detect
 
         detector = detect.Detector.from_package()
-    return invert.invert(
-        projector.Projector(renderer, found, how),
-        a.input,
-        a.output,
-        encoder=encoder,
-        likeness=Likeness.at_hand(),
-        face=a.face,
-        detector=detector,
-        overwrite=a.overwrite,
-        say=_say,
-    )
+    return Finder(projector.Projector(renderer, found, how), encoder, a.face, detector, _say)
 
 
 STEPS = 400
@@ -253,6 +281,7 @@ VERBS: dict[str, tuple[Callable[[cli.Parser], None], Callable[[Any], dict[str, A
     "": (_picture_flags, _pictures),
     "mix": (_mix_flags, _mix),
     "invert": (_invert_flags, _invert),
+    "stylise": (_stylise_flags, _stylise),
     "edit": (_edit_flags, _edit),
     "directions": (_directions_flags, _directions),
     "swap": (_swap_flags, _swap),

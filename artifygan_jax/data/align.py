@@ -241,15 +241,24 @@ def _made(rgb: np.ndarray, name: str, size: int, face: Face, found: str, part: s
         raise UnreadablePicture(name, str(error)) from error
 
 
+def middle(rgb: np.ndarray, square: np.ndarray) -> Made:
+    """`square`, which shows the largest square in the middle of `rgb`, as what alignment makes."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    right, bottom = left + side, top + side
+    corners = np.array([[left, top], [left, bottom], [right, bottom], [right, top]]) - 0.5
+    return Made(square, facts={"found": "centre", "quad": corners.tolist()})
+
+
 def _centre(rgb: np.ndarray, size: int) -> Made:
     """The largest square in the middle; `align` would blur its rim, the rim of the photo."""
     height, width = rgb.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    right, bottom = left + side, top + side
     image = Image.fromarray(rgb).resize(
-        (size, size), Image.Resampling.LANCZOS, (left, top, right, bottom)
+        (size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side)
     )
-    square = np.array([[left, top], [left, bottom], [right, bottom], [right, top]]) - 0.5
-    facts = {"found": "centre", "quad": square.tolist(), "note": "no face found"}
-    return Made(np.asarray(image), facts=facts)
+    made = middle(rgb, np.asarray(image))
+    made.facts["note"] = "no face found"
+    return made

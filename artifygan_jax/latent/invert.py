@@ -1,5 +1,6 @@
 """Pictures of faces to latents, in batches: read, aligned, looked for, written."""
 
+import dataclasses
 import io
 import itertools
 import sys
@@ -28,63 +29,105 @@ Say = Callable[[str], None]
 
 
 class Target(NamedTuple):
-    """One square picture uint8 of the net's size, and the .npz that its codes go to."""
+    """One square picture uint8 of the net's size, and the path that its codes or pictures go to.
+
+    `photo` is what it was taken from at `quad` `[4, 2]`, where that is wanted.
+    """
 
     name: str
     rgb: np.ndarray
     output: Path
+    photo: np.ndarray | None
+    quad: np.ndarray
 
 
-def invert(
-    projector: Projector,
-    source: str,
-    output: str,
-    *,
-    encoder: Encode | None = None,
-    likeness: Likeness | None = None,
-    face: str = "none",
-    detector: align.Detect | None = None,
-    overwrite: bool = False,
-    say: Say = print,
-) -> dict[str, Any]:
-    """Writes NAME.npz (`ws` and noise maps, for `--latents`), NAME.png and steps/NAME.png for each picture.
+class Job(NamedTuple):
+    """A picture and what becomes of it."""
+
+    entry: listing.Entry
+    output: Path
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Finder:
+    """Codes of the faces of pictures, in batches; what cannot be read or has no face is a failure.
 
     `face`: "none" takes the square in the middle of a picture, "largest" its largest face, aligned,
     "all" every face, "auto" the largest or, where there is none, the middle. A picture without a
-    face fails under "largest" and "all". The projector starts from
-    the codes of the `encoder`, if any. Returns a summary with what failed and why.
+    face fails under "largest" and "all". The projector starts from the codes of the `encoder`, if any.
     """
+
+    projector: Projector
+    encoder: Encode | None = None
+    face: str = "none"
+    detector: align.Detect | None = None
+    say: Say = print
+
+    def __call__(
+        self, jobs: list[Job], failures: list[dict[str, str]], *, photos: bool = False
+    ) -> Iterator[tuple[list[Target], "Batch"]]:
+        """Batches of targets and what was found of them; `failures` gets the others.
+
+        `photos`: targets keep the pictures that they were taken from.
+        """
+        side = self.projector.renderer.resolution
+        work = _squares(side, self.face, self.detector)
+        size = max(1, min(BATCH, BATCH_PIXELS // side**2, len(jobs)))
+        targets = _targets(jobs, work, failures, photos, self.say)
+        while batch := list(itertools.islice(targets, size)):
+            yield batch, _found(self.projector, batch, size, self.encoder, self.say)
+
+    def facts(self) -> dict[str, Any]:
+        """How codes are found, for a summary."""
+        return {
+            "encoder": self.encoder and self.encoder.name,
+            "steps": self.projector.how.steps,
+            "distance": self.projector.distance.name,
+        }
+
+
+def jobs_of(
+    source: str, output: str, suffix: str, *, overwrite: bool, say: Say
+) -> tuple[list[Job], int]:
+    """(pictures of `source` that are to be done, how many are done); the folder `output` is made."""
     folder = Path(output)
     entries = listing.list_pictures(source, exclude=folder)
-    names = listing.output_names(entries, folder, ".npz")
+    names = listing.output_names(entries, folder, suffix)
     listing.writable_folder(folder)
-    jobs = [
-        (entry, name)
-        for entry, name in zip(entries, names, strict=True)
-        if overwrite or not name.exists()
-    ]
-    if len(jobs) < len(entries):
-        say(f"{len(entries) - len(jobs)} are done: kept (--overwrite makes them again)")
+    jobs = [Job(*x) for x in zip(entries, names, strict=True) if overwrite or not x[1].exists()]
+    skipped = len(entries) - len(jobs)
+    if skipped:
+        say(f"{skipped} are done: kept (--overwrite makes them again)")
+    return jobs, skipped
+
+
+def invert(
+    finder: Finder,
+    source: str,
+    output: str,
+    *,
+    likeness: Likeness | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes NAME.npz (`ws` and noise maps, for `--latents`), NAME.png and steps/NAME.png for each picture.
+
+    Returns a summary with what failed and why, and how near the pictures came.
+    """
+    jobs, skipped = jobs_of(source, output, ".npz", overwrite=overwrite, say=finder.say)
     failures: list[dict[str, str]] = []
     results: list[dict[str, Any]] = []
-    work = _squares(projector.renderer.resolution, face, detector)
-    size = max(1, min(BATCH, BATCH_PIXELS // projector.renderer.resolution**2, len(jobs)))
-    targets = _targets(jobs, work, failures, say)
-    while batch := list(itertools.islice(targets, size)):
-        found = _found(projector, batch, size, encoder, say)
+    for batch, found in finder(jobs, failures):
         same = likeness and likeness(np.stack([t.rgb for t in batch]), found.found.images)
         for i, target in enumerate(batch):
-            results.append(_write(projector.renderer, target, found, i))
+            results.append(_write(finder.projector.renderer, target, found, i))
             if same is not None:
                 results[-1]["identity"] = round(float(same[i]), 4)
     return {
         "done": len(results),
-        "skipped": len(entries) - len(jobs),
+        "skipped": skipped,
         "failed": len(failures),
         "failures": failures,
-        "encoder": encoder and encoder.name,
-        "steps": projector.how.steps,
-        "distance": projector.distance.name,
+        **finder.facts(),
         "output": output,
         "mse": _mean(results, "mse"),
         "perceptual": _mean(results, "perceptual"),
@@ -98,25 +141,28 @@ def _mean(results: list[dict[str, Any]], key: str) -> float | None:
 
 
 def _squares(side: int, face: str, detector: align.Detect | None) -> Callable:
-    """(rgb, name) -> [(suffix of the name, uint8 `[side, side, 3]`)]."""
+    """(rgb, name) -> list of `align.Made`."""
     if face == "none":
-        return lambda rgb, name: [("", square(rgb, side))]
-    work = align.aligner(
+        return lambda rgb, name: [align.middle(rgb, square(rgb, side))]
+    return align.aligner(
         side,
         detector=detector,
         faces="all" if face == "all" else "largest",
         no_face="center" if face == "auto" else "skip",
     )
-    return lambda rgb, name: [(made.part, made.rgb) for made in work(rgb, name)]
 
 
-def _targets(jobs, work: Callable, failures: list, say: Say) -> Iterator[Target]:
+def _targets(
+    jobs: list[Job], work: Callable, failures: list, photos: bool, say: Say
+) -> Iterator[Target]:
     """Every target that can be had; `failures` gets the others."""
     for entry, path in jobs:
         try:
-            picture = open_picture(entry.read(), name=entry.name)
-            for part, rgb in work(picture.rgb, entry.name):
-                yield Target(entry.name, rgb, path.with_name(f"{path.stem}{part}.npz"))
+            photo = open_picture(entry.read(), name=entry.name).rgb
+            for made in work(photo, entry.name):
+                output = path.with_name(f"{path.stem}{made.part}{path.suffix}")
+                quad = np.asarray(made.facts["quad"])
+                yield Target(entry.name, made.rgb, output, photo if photos else None, quad)
         except UnreadablePicture as error:
             failures.append({"input": entry.name, "reason": error.cause})
             say(f"{printable(entry.name)}: failed: {error.cause}")
@@ -142,14 +188,16 @@ class _Progress:
             self.bar.close()
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
+    """What was found of a batch, and what it looked like on the way."""
+
     found: Found
     steps: list[np.ndarray]
 
 
 def _found(
     projector: Projector, batch: list[Target], size: int, encoder: Encode | None, say: Say
-) -> _Batch:
+) -> Batch:
     """Codes of a batch, filled up to `size` so that one program serves all batches."""
     targets = np.stack([target.rgb for target in batch])
     count = len(batch)
@@ -159,10 +207,10 @@ def _found(
     filled = np.concatenate([targets, room])
     start = None if encoder is None else encoder(filled)
     found = projector(filled, start=start, watch=progress, shown=progress.shown)
-    return _Batch(found.first(count), progress.images or [found.images])
+    return Batch(found.first(count), progress.images or [found.images])
 
 
-def _write(renderer: Renderer, target: Target, batch: _Batch, i: int) -> dict[str, Any]:
+def _write(renderer: Renderer, target: Target, batch: Batch, i: int) -> dict[str, Any]:
     """The files of target `i` of a batch; the .npz comes last, and says that it is done."""
     found, path = batch.found, target.output
     row = [target.rgb, *(to_uint8(images[i]) for images in batch.steps)]

@@ -150,7 +150,7 @@ def test_celebas_own_table_gives_labels_also_from_its_zip(tmp_path):
         source = Pictures(f"{tmp_path}/*.jpg", labels=labels)
         found = source.marked(contents.ATTRIBUTES)
         np.testing.assert_array_equal(found, np.array(rows[:2]) == "1")
-        with pytest.raises(UserError, match="'Smilling'; did you mean 'Smiling'"):
+        with pytest.raises(UserError, match="'Smilling' .did you mean 'Smiling'"):
             source.marked(["Smilling"])
     with pytest.raises(UserError, match="cannot be read"):
         Pictures(f"{tmp_path}/*.jpg", labels=f"{tmp_path}/no/list_attr_celeba.txt").marked(

@@ -1,0 +1,117 @@
+"""New photos in a style: found in the face generator, drawn by the one that was fine-tuned from it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from artifygan_jax.data import align
+from artifygan_jax.data.saving import save_picture
+from artifygan_jax.errors import UserError
+from artifygan_jax.latent.codes import Codes
+from artifygan_jax.latent.invert import Finder, jobs_of
+from artifygan_jax.latent.render import Renderer, layers, load, to_uint8
+
+FEATHER = 0.15  # of the square's side
+
+
+def source_of(style: Renderer, given: str | None) -> Renderer:
+    """The generator that a style was fine-tuned from: `given`, else what its card says, else itself."""
+    config = style.card.get("trained", {}).get("config", {})
+    start = config.get("init_from", {}).get("g", "")
+    where = given or config.get("method", {}).get("source") or start
+    source = load(where) if where else style
+    theirs, mine = ((r.num_ws, r.options.w_size, r.resolution) for r in (source, style))
+    if theirs != mine:
+        raise UserError(
+            f"{style.where} is of {mine[2]} px with {mine[0]} codes of {mine[1]}, its source"
+            f" {source.where} of {theirs[2]} px with {theirs[0]} of {theirs[1]}: they do not belong"
+            " together; give another --source"
+        )
+    return source
+
+
+def blended(source: Renderer, style: Renderer, strength: float) -> Renderer:
+    """The generator `strength` of the way from `source` (0) to `style` (1), weight by weight."""
+    if not 0 <= strength <= 1:
+        raise UserError(f"--strength={strength:g}; give 0 (the photo) to 1 (the style)")
+    if strength == 1:
+        return style
+    a, b = (nnx.to_pure_dict(nnx.state(r.net)) for r in (source, style))
+    shapes = [jax.tree.map(lambda x: x.shape, tree) for tree in (a, b)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{style.where} has other layers than {source.where}: only --strength=1 can be had of it"
+        )
+    net = nnx.clone(style.net)
+    mixed = jax.tree.map(lambda x, y: x + strength * (y - x), a, b)
+    state = nnx.state(net)
+    nnx.replace_by_pure_dict(state, mixed)
+    nnx.update(net, state)
+    return Renderer(net, style.card, style.where)
+
+
+def recoloured(image: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """`image` with the colours of `photo`, both uint8 `[S, S, 3]`: light and dark stay.
+
+    Mean and deviation of both chroma channels (Reinhard et al. 2001, in YCbCr).
+    """
+    a, b = (np.asarray(Image.fromarray(x).convert("YCbCr"), np.float32) for x in (image, photo))
+    for k in (1, 2):
+        deviation = max(float(a[..., k].std()), 1.0)
+        a[..., k] = (a[..., k] - a[..., k].mean()) / deviation * b[..., k].std() + b[..., k].mean()
+    back = Image.fromarray(np.rint(a).clip(0, 255).astype(np.uint8), "YCbCr")
+    return np.asarray(back.convert("RGB"))
+
+
+def stylise(
+    finder: Finder,
+    style: Renderer,
+    source: str,
+    output: str,
+    *,
+    keep_colours: bool = False,
+    paste: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes NAME.png for each face: the square that `style` draws of its code.
+
+    With `paste` it is the photo with its faces drawn so, put back with a soft seam. The noise maps that
+    the finder made are used. Returns a summary with what failed and why.
+    """
+    jobs, skipped = jobs_of(source, output, ".png", overwrite=overwrite, say=finder.say)
+    failures: list[dict[str, str]] = []
+    mse, done = [], 0
+    name, pasted = "", (Path(), np.zeros(0))
+    for batch, (found, _) in finder(jobs, failures, photos=paste):
+        maps = {k: m for k, m in found.maps.items() if k in layers(style.net)}
+        keys = np.zeros(len(batch), np.uint32)
+        names = tuple(target.output.stem for target in batch)
+        images = to_uint8(style.draw(Codes(names, keys, ws=found.ws, maps=maps)))
+        mse += found.mse.tolist()
+        for target, image in zip(batch, images, strict=True):
+            if keep_colours:
+                image = recoloured(image, target.rgb)
+            path = target.output
+            if target.photo is not None:
+                # faces of one photo come one after the other
+                if target.name != name:
+                    name, pasted = target.name, (path, target.photo)
+                path, photo = pasted
+                image = align.paste(photo, image, target.quad, FEATHER)
+                pasted = path, image
+            save_picture(path, image, model=style.name)
+            done += 1
+    return {
+        "done": done,
+        "skipped": skipped,
+        "failed": len(failures),
+        "failures": failures,
+        **finder.facts(),
+        "source": finder.projector.renderer.where,
+        "mse": round(float(np.mean(mse)), 6) if mse else None,
+        "output": output,
+    }
