@@ -76,7 +76,7 @@ def save(
     return card
 
 
-def _write(arrays: Mapping[str, np.ndarray], path: pathlib.Path) -> str:
+def _write(arrays: dict[str, np.ndarray], path: pathlib.Path) -> str:
     """Writes the weights, with half the memory of `save()` and `write_bytes`; returns their digest."""
     try:
         safetensors.numpy.save_file(arrays, path)

@@ -7,7 +7,10 @@
   mix         style mixing: rows and columns of seeds, and a sheet of all pairs
   invert      codes of pictures (W or W+), by an encoder, optimisation or both
   stylise     photos in the style of a generator that was fine-tuned from faces (JoJoGAN)
-  edit        latents moved along a direction: of the weights (sefa:3), or of a file
+  edit        latents moved along a direction (of the weights: sefa:3, or of a file) or by an attribute
+  transfer    the expression of one face, given to another
+  animate     a face whose expression moves, as a film
+  attributes  a table of what edits by attributes change in many faces
   directions  the directions of the weights (SeFa), to a file
   swap        coarse layers of one generator, fine ones of another: a new bundle
 
@@ -134,12 +137,64 @@ def _stylise_flags(parser: cli.Parser) -> None:
 def _edit_flags(parser: cli.Parser) -> None:
     _latent_flags(parser)
     add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
     text = "sefa:NUMBER, svd:NUMBER, or a file (.npy, .npz, .pt), FILE:NAME for one of its arrays"
-    add("--direction", required=True, help=text)
+    what.add_argument("--direction", help=text)
+    what.add_argument("--attribute", help="of CelebA, such as Smiling")
     add("--strength", default="-3,0,3", help="how far, several with commas (-3,0,3)")
     add("--layers", help="in these layers (the file's, or all)")
     add("--output", required=True, help="a folder")
+    _attribute_flags(parser)
     _look_flags(parser)
+
+
+def _attribute_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    text = "the generator of photos whose codes --model draws too (its card's)"
+    add("--source", help=text)
+    text = "the classifier's bundle (celeba_attributes)"
+    add("--classifier", default="celeba_attributes", help=text)
+    text = "attributes that stay, with commas, or none (seven that go with many others)"
+    add("--keep", help=text)
+
+
+def _transfer_flags(parser: cli.Parser) -> None:
+    add = parser.add_argument
+    add("--from", dest="first", required=True, help="a picture: the face to take from")
+    add("--to", dest="second", required=True, help="a picture: the face to change")
+    text = "expression, glasses, hat, hair or age (expression)"
+    add("--what", default="expression", help=text)
+    add("--strength", type=float, default=1.0, help="0: nothing, 1: as the other has it (1)")
+    add("--output", required=True, help="a folder")
+    _attribute_flags(parser)
+    _finder_flags(parser, "largest")
+
+
+def _animate_flags(parser: cli.Parser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--input", help="a picture of a face")
+    what.add_argument("--seeds", help="a number: a face from nothing")
+    what.add_argument("--latents", help="an .npz of one face, as invert writes it")
+    add = parser.add_argument
+    add("--attribute", default="Smiling", help="what changes over time (Smiling)")
+    text = "how far, one after the other and round again (0,2.5,0,-2.5)"
+    add("--strength", default="0,2.5,0,-2.5", help=text)
+    add("--layers", help="in these layers (0-7)")
+    add("--frames", type=int, default=15, help="from one strength to the next (15)")
+    add("--fps", type=int, default=30, help="frames a second (30)")
+    add("--output", required=True, help="a film: .mp4 or .gif")
+    _attribute_flags(parser)
+    _finder_flags(parser, "largest")
+
+
+def _attributes_flags(parser: cli.Parser) -> None:
+    _latent_flags(parser)
+    add = parser.add_argument
+    text = "which, with commas (those of expression, glasses, hat, hair and age)"
+    add("--attributes", help=text)
+    add("--strength", type=float, default=2.0, help="how far (2)")
+    add("--output", required=True, help="a file: .md")
+    _attribute_flags(parser)
 
 
 def _directions_flags(parser: cli.Parser) -> None:
@@ -246,16 +301,111 @@ _ADVICE = " at several scales; faces come closer with `models get lpips_vgg` and
 
 
 def _edit(a) -> dict[str, Any]:
-    """Latents moved along a direction, each by several strengths."""
+    """Latents moved along a direction or by an attribute, each by several strengths."""
     from artifygan_jax.latent import codes, directions, render, sheets
 
     strengths = codes.parse_numbers(a.strength, "--strength")
     renderer = render.load(a.model)
-    direction = directions.read(a.direction, renderer, a.layers)
     how: dict[str, Any] = dict(suffix=a.format, overwrite=a.overwrite, say=_say)
-    return sheets.edit(
-        renderer, _codes(a, renderer), direction, strengths, a.output, _look(a), **how
+    latents, look, found = _codes(a, renderer), _look(a), {}
+    if a.attribute is None:
+        direction = directions.read(a.direction, renderer, a.layers)
+    else:
+        known = _Attributes(a, renderer)
+        direction = known.direction(a.attribute, a.layers)
+        if len(latents) > 1:
+            most = max(strengths, key=abs)
+            found = known.changes(a.attribute, direction, renderer.ws(latents, look), most)
+    return sheets.edit(renderer, latents, direction, strengths, a.output, look, **how) | found
+
+
+class _Attributes:
+    """Boundaries in the codes of the generator of photos that `renderer` was made from."""
+
+    def __init__(self, a, renderer):
+        from artifygan_jax.latent import attributes, stylise
+
+        self.judge = attributes.Judge(a.classifier)
+        for name in (getattr(a, "attribute", None), *(a.keep or "").split(",")):
+            if name and name != "none":
+                self.judge.number(name)
+        self.source = stylise.source_of(renderer, a.source)
+        self.keep = attributes.KEEP if a.keep is None else tuple(a.keep.split(","))
+        self.boundaries = attributes.find(self.source, self.judge, _say)
+
+    def direction(self, name: str, layers: str | None):
+        """One standard deviation towards the attribute."""
+        from artifygan_jax.latent.codes import parse_layers
+        from artifygan_jax.latent.directions import Direction
+
+        chosen = tuple(parse_layers(layers, self.source.num_ws))
+        return Direction(self.boundaries.direction(name, self.keep)[None], chosen)
+
+    def changes(self, name: str, direction, ws, strength: float) -> dict[str, Any]:
+        """What moving codes changes in the photos that they are of."""
+        from artifygan_jax.latent import attributes
+        from artifygan_jax.latent.identity import Likeness
+
+        move = {name: direction}
+        how = (self.source, self.judge, ws, move, strength, Likeness.at_hand())
+        return {"measured_at": strength, **attributes.measured(*how)[0]}
+
+
+def _transfer(a) -> dict[str, Any]:
+    """The expression (or glasses, hat, hair, age) of one face given to another."""
+    from artifygan_jax.latent import moves, render
+
+    drawer = render.load(a.model)
+    known = _Attributes(a, drawer)
+    names = moves.group(a.what, known.judge.names)
+    basis = known.boundaries.basis(names, [k for k in known.keep if k not in names])
+    finder = _finder(a, known.source, known.source.where)
+    how: dict[str, Any] = dict(strength=a.strength, overwrite=a.overwrite)
+    summary = moves.transfer(finder, drawer, (a.first, a.second), a.output, basis, **how)
+    return {**summary, "attributes": names}
+
+
+def _animate(a) -> dict[str, Any]:
+    """A face whose expression moves, as a film: from a photo, a seed or codes."""
+    from artifygan_jax.latent import attributes, codes, moves, render, sheets
+
+    strengths = codes.parse_numbers(a.strength, "--strength")
+    drawer = render.load(a.model)
+    several = codes.by_seed(range(len(strengths)), drawer.options)
+    sheets.check_film(drawer, several, a.output, a.frames, a.fps, "w")
+    known = _Attributes(a, drawer)
+    direction = known.direction(
+        a.attribute, a.layers or f"0-{min(attributes.SHAPE, drawer.num_ws) - 1}"
     )
+    facts: dict[str, Any] = {}
+    if a.input is not None:
+        finder = _finder(a, known.source, known.source.where)
+        ws, facts = moves.one_face(finder, a.input), finder.facts()
+    else:
+        a.labels = None
+        ws = known.source.ws(_codes(a, known.source))
+        if len(ws) != 1:
+            raise UserError(f"{len(ws)} latents: a film is of one face")
+    how: dict[str, Any] = dict(frames=a.frames, fps=a.fps, overwrite=a.overwrite, say=_say)
+    return {**moves.animate(drawer, ws, direction, strengths, a.output, **how), **facts}
+
+
+def _attributes(a) -> dict[str, Any]:
+    """A table of what edits by attributes change in many faces: logits and identity."""
+    from artifygan_jax.latent import attributes, moves, render
+
+    a.labels = None
+    known = _Attributes(a, render.load(a.model))
+    names = a.attributes.split(",") if a.attributes else []
+    if not names:
+        every = [name for group in attributes.GROUPS.values() for name in group]
+        names = [name for name in dict.fromkeys(every) if name in known.judge.names]
+    for name in names:
+        known.judge.number(name)
+    ws = known.source.ws(_codes(a, known.source))
+    rest = (known.keep, a.strength, a.output)
+    how = (known.source, known.judge, known.boundaries, ws, names, *rest)
+    return moves.table(*how, overwrite=a.overwrite)
 
 
 def _directions(a) -> dict[str, Any]:
@@ -283,6 +433,9 @@ VERBS: dict[str, tuple[Callable[[cli.Parser], None], Callable[[Any], dict[str, A
     "invert": (_invert_flags, _invert),
     "stylise": (_stylise_flags, _stylise),
     "edit": (_edit_flags, _edit),
+    "transfer": (_transfer_flags, _transfer),
+    "animate": (_animate_flags, _animate),
+    "attributes": (_attributes_flags, _attributes),
     "directions": (_directions_flags, _directions),
     "swap": (_swap_flags, _swap),
 }

@@ -176,7 +176,9 @@ class Batches(Sequence):
                 marks = {
                     "source": _fingerprint(source),
                     "twins": [
-                        _fingerprint(s.source) for s in [self.streams[name]] if s is not stream
+                        _fingerprint(s.source)
+                        for s in [self.streams[name]]
+                        if isinstance(s, Smoothed)
                     ],
                     "preparation": "square 1, smooth 1",
                 }
@@ -247,7 +249,7 @@ class Batches(Sequence):
 
     @functools.cache  # noqa: B019 - one Batches lives as long as its run
     def _stems(self, name: str) -> dict[str, int]:
-        twins = self.streams[name].source
+        twins: Any = getattr(self.streams[name], "source")  # noqa: B009 - only pictures have one
         return {pathlib.PurePath(twins.name(i)).stem: i for i in range(len(twins))}
 
     def _twin_index(self, name: str, source, index: int) -> int:

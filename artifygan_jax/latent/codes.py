@@ -116,6 +116,12 @@ def by_seed(seeds: Sequence[int], options: Any, labels: str | None = None) -> Co
     )
 
 
+def of_ws(ws: np.ndarray, names: Sequence[str] | None = None, **marks: Any) -> Codes:
+    """Codes `[N, num_ws, w_size]` that are known; `marks` are other fields."""
+    named = tuple(names) if names else tuple(f"code{i:04d}" for i in range(len(ws)))
+    return Codes(named, np.zeros(len(ws), np.uint32), ws=np.asarray(ws, np.float32), **marks)
+
+
 def _classes(text: str | None, count: int, classes: int) -> np.ndarray | None:
     """One-hot labels of `--labels`: one class for all, or one for each."""
     if not classes:

@@ -72,8 +72,8 @@ class EncoderTraining:
         for _ in range(self.passes):
             state = self._pass(nets, images, *jax.lax.stop_gradient(state))
             terms.append(self._terms(nets, images, known, wanted, *state))
-        mean = {name: sum(t[name] for t in terms) / len(terms) for name in terms[0]}
-        loss = sum(getattr(self, name) * x for name, x in mean.items())
+        mean = jax.tree.map(lambda *x: jnp.stack(x).mean(), *terms)
+        loss = jnp.stack([getattr(self, name) * x for name, x in mean.items()]).sum()
         return loss, {**mean, "last_pixels": terms[-1]["pixels"]}
 
     def _terms(self, nets, images, known, wanted, ws, drawn) -> dict[str, jax.Array]:
@@ -95,7 +95,7 @@ class EncoderTraining:
         """The mean code and its picture, `count` times."""
         ws = nets["encoder"].latent_avg[...][None]
         drawn = nets["g"].synthesis(ws, noise="const")
-        return tuple(jnp.repeat(x, count, axis=0) for x in (ws, drawn))
+        return jnp.repeat(ws, count, axis=0), jnp.repeat(drawn, count, axis=0)
 
     def _pass(self, nets: Mapping, images, ws, drawn) -> tuple[jax.Array, jax.Array]:
         """Codes moved once, and what they draw."""

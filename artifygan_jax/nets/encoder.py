@@ -22,7 +22,10 @@ from artifygan_jax.nets.stylegan2 import Dense, ResidualBlock, ScaledConv, lrelu
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Options:
-    """`channels[i]` belongs to the block of 4 * 2**i px; `styles` codes of `w_size` numbers."""
+    """`channels[i]` belongs to the block of 4 * 2**i px; `styles` codes of `w_size` numbers.
+
+    `inputs` are the colours of picture and attempt.
+    """
 
     channels: tuple[int, ...] = widths(256)
     styles: int = 14
@@ -61,7 +64,6 @@ class Encoder(Trunk):
 
     def __init__(self, options: Options, *, rngs: nnx.Rngs):
         self.options = o = options
-        choose("inputs", o.inputs, (6,))
         super().__init__(o.channels, o.inputs, rngs=rngs)
         self.out = Dense(o.channels[0], o.styles * o.w_size, rngs=rngs)
         self.latent_avg = Buffer(jnp.zeros((o.styles, o.w_size)))
