@@ -193,14 +193,19 @@ class Discriminator(Net):
         self.resolutions = [4 * 2**i for i in reversed(range(len(options.channels)))]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = list(self.blocks(x))[-1][1]
+        x = self._conv("b4/conv", self._deviation(x))
+        return self.dense_out(activation(self._whole(x)))
+
+    def blocks(self, x: torch.Tensor, last: int = 0):
+        """(side, output) of each block, down to that which takes `last` px."""
         x = self._conv(f"b{self.resolutions[0]}/rgb", x)
-        for r in self.resolutions[:-1]:
+        for r in (r for r in self.resolutions[:-1] if r >= last):
             skip = self._kernel(f"b{r}/skip") * math.sqrt(0.5)
             skip = F.conv2d(self.fir(x, 1, 1, stride=2), skip)
             x = self._conv(f"b{r}/conv0", x)
             x = skip + self._conv(f"b{r}/conv1", self.fir(x, 2, 2), math.sqrt(0.5), stride=2)
-        x = self._conv("b4/conv", self._deviation(x))
-        return self.dense_out(activation(self._whole(x)))
+            yield r, x
 
     def dense_out(self, x: torch.Tensor) -> torch.Tensor:
         """The logits of the last features."""

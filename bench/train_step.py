@@ -11,6 +11,8 @@ H200, 480 images/s for `--model=artifygan --size=256 --batch=16 --dtype=bfloat16
 `--model=stylegan2` (also stylegan2-paper256, stylegan2-f; see `_stylegan2.py`) has a row for each of
 its `--phases`, and seconds per 1,000 images: to reach, D's step with R1 1.0x torch eager on CPU, 4
 s/kimg for `--model=stylegan2-paper256 --size=256 --batch=64 --dtype=bfloat16 --augment` on such a GPU.
+`--model=jojogan --size=64,256,1024 --batch=1` is an iteration of JoJoGAN (`_jojogan.py`): to reach, no
+slower than torch eager on CPU, 300 iterations at 1024 px in 15 s on such a GPU.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import _common as common
+import _jojogan
 import _stylegan2 as stylegan
 import jax
 import numpy as np
@@ -52,7 +55,7 @@ def measure(args: argparse.Namespace, metric: str) -> dict[str, Any]:
     peak = common.peak(args, args.dtype, metric)
     rows, missing = [], common.torch_missing(args)
     notes = [missing] if missing else []
-    for model, size, batch in common.cases(args, ("animegan2", *stylegan.CONFIGS)):
+    for model, size, batch in common.cases(args, ("animegan2", "jojogan", *stylegan.CONFIGS)):
         for name, found, macs, more in runs(args, metric, model, size, batch):
             notes += [f"{name or model} {size} px, batch {batch}: {note}" for note in more]
             for contender, seconds in found.items():
@@ -75,7 +78,9 @@ def measure(args: argparse.Namespace, metric: str) -> dict[str, Any]:
 
 def runs(args, metric: str, model: str, size: int, batch: int) -> Iterator[stylegan.Case]:
     """What is timed of a model: a whole step, or each phase."""
-    if model in stylegan.CONFIGS:
+    if model == "jojogan":
+        yield model, *_jojogan.case(args, metric, size, batch)
+    elif model in stylegan.CONFIGS:
         yield from stylegan.training(args, metric, model, size, batch)
     else:
         yield model, *case(args, metric, experiment(args, model, size, batch))
@@ -191,7 +196,12 @@ def compare(cfg: Experiment, batch, ours: Ours, theirs: list[float]) -> float:
 
 def targets(args, rows: list[dict], metric: str) -> list[str]:
     """What was to be reached, and what was."""
-    ours = [row for row in rows if row["contender"] == "jax engine" and "/" not in row["model"]]
+    own = ("jojogan",)  # with a target of their own
+    ours = [
+        row
+        for row in rows
+        if row["contender"] == "jax engine" and "/" not in row["model"] and row["model"] not in own
+    ]
     if jax.default_backend() == "cpu":
         return [
             f"to reach: {TARGET_RATIO:.2f}x torch eager at 64 px; reached: {row['ratio']:.2f}x"

@@ -193,3 +193,15 @@ def test_layers_refuse_to_be_timed_against_a_rival_that_computes_something_else(
     monkeypatch.setattr(conv_layers, "theirs", lambda *_: wrong)
     with pytest.raises(RuntimeError, match="differ by 9.90e-03"):
         conv_layers.directions(args, layer, x)
+
+
+def test_jojogans_iteration_has_the_first_loss_of_torch():
+    pytest.importorskip("torch")
+    how = ("--model=jojogan", "--size=32", "--batch=2", "--channels=4")
+    code, out, err = call("train_step", *TINY, "--no_compile", *how)
+    assert code == 0, err
+    (run,) = json.loads(out.splitlines()[-1])["runs"]
+    wanted = ["jax engine", "torch eager", "torch, target each step"]
+    assert [row["contender"] for row in run["rows"]] == wanted
+    assert all(row["ms_per_step"] > 0 and row["model"] == "jojogan" for row in run["rows"])
+    assert "agrees with torch" in str(run["notes"]) and "300 iterations" in str(run["notes"])

@@ -109,3 +109,20 @@ def test_colours_and_strength_change_the_picture(photos, tmp_path):
         run("stylise", *how, f"--output={out}", "--steps=2", "--perceptual=none", *more)
         pictures.append(np.asarray(Image.open(out / "two.png"), int))
     assert all(np.abs(pictures[0] - x).max() > 5 for x in pictures[1:])
+
+
+def test_a_style_file_of_the_authors_is_converted_and_draws(tmp_path):
+    """JoJoGAN's files hold the fine-tuned generator as `g`, and nothing of averages."""
+    torch = pytest.importorskip("torch")
+    from artifygan_jax import convert
+
+    model = nets.saved(tmp_path / "style", 1, channels=(16, 16, 8), z_size=16)
+    convert.export(str(model), str(tmp_path / "both.pt"), arch="rosinality")
+    whole = torch.load(tmp_path / "both.pt", weights_only=True)
+    torch.save({"g": whole["g_ema"]}, tmp_path / "jojo.pt")
+    convert.convert("rosinality", str(tmp_path / "jojo.pt"), str(tmp_path / "jojo"))
+    mine, theirs = (render.load(tmp_path / name) for name in ("style", "jojo"))
+    codes = by_seed([0], mine.options).with_ws(np.ones((1, mine.num_ws, 16), np.float32))
+    np.testing.assert_allclose(
+        np.asarray(theirs.draw(codes)), np.asarray(mine.draw(codes)), atol=1e-4
+    )
