@@ -129,6 +129,13 @@ def read_card(directory: pathlib.Path) -> dict[str, Any]:
     return card
 
 
+def trained(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a card says of how its net was trained: the run's config, or the little that zoo/ keeps."""
+    found = card.get("trained", {})
+    config = found.get("config")
+    return config if isinstance(config, dict) else {"method": found}
+
+
 def find(where: str | os.PathLike) -> pathlib.Path:
     """The folder of a bundle: a path, or a name in the cache or in `zoo/` of the checkout."""
     places = [pathlib.Path(where), cache() / where, _checkout() / "zoo" / where]

@@ -55,8 +55,8 @@ class Encode:
                 f" {mine[0]} of {mine[1]}: they do not belong together"
             )
         self.name, self.side, self.inputs = where, net.side, net.options.inputs
-        trained = card.get("trained", {}).get("config", {}).get("method", {})
-        self.passes = trained.get("passes", PASSES[self.inputs])
+        method = bundle.trained(card).get("method", {})
+        self.passes = method.get("passes", PASSES[self.inputs])
         self.renderer, self._mean = renderer, net.latent_avg[...]
         graph, self._weights = nnx.split(net)
         self._run = ops.jit(

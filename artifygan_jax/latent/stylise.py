@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
+from artifygan_jax import bundle
 from artifygan_jax.data import align
 from artifygan_jax.data.saving import save_picture
 from artifygan_jax.errors import UserError
@@ -20,7 +21,7 @@ FEATHER = 0.15  # of the square's side
 
 def source_of(style: Renderer, given: str | None) -> Renderer:
     """The generator that a style was fine-tuned from: `given`, else what its card says, else itself."""
-    config = style.card.get("trained", {}).get("config", {})
+    config = bundle.trained(style.card)
     start = config.get("init_from", {}).get("g", "")
     where = given or config.get("method", {}).get("source") or start
     source = load(where) if where else style

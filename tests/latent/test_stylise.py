@@ -56,6 +56,8 @@ def test_the_source_is_the_one_on_the_card(tmp_path):
     style = render.load(tmp_path / "style")
     assert stylise.source_of(style, None).where == str(source)
     assert stylise.source_of(nets.renderer(1), None).where == "tiny1"
+    bundle.save(tmp_path / "zoo", nets.tiny(1), {"trained": {"config": "x", "source": str(source)}})
+    assert stylise.source_of(render.load(tmp_path / "zoo"), None).where == str(source)
     other = nets.saved(tmp_path / "other", 2, channels=(16, 16, 8, 8))
     with pytest.raises(UserError, match="they do not belong together"):
         stylise.source_of(style, str(other))
