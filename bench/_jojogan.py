@@ -14,10 +14,11 @@ from pathlib import Path
 import _common as common
 import jax
 import numpy as np
+from _stylegan2 import Ours
 from flax import nnx
 from PIL import Image
 
-from artifygan_jax import bundle, phases, sharding, train
+from artifygan_jax import bundle, train
 from artifygan_jax.config import Experiment
 from artifygan_jax.methods import jojogan
 from artifygan_jax.nets import ops, stylegan2
@@ -58,7 +59,7 @@ def case(args, metric: str, size: int, batch: int) -> tuple[dict[str, float], in
         cfg = experiment(args, size, batch, Path(folder))
         engine, mesh = train.build(cfg, devices=1)
     (phase,) = engine.phases
-    ours = Ours(engine, mesh, phase)
+    ours = Ours(engine, mesh, phase, {})
     contenders: common.Contenders = {"jax engine": ours}
     macs = ops.count_macs(functools.partial(engine.update, phase), *ours.arguments())
     notes = [f"peak memory: {ours.memory()}"]
@@ -72,31 +73,6 @@ def case(args, metric: str, size: int, batch: int) -> tuple[dict[str, float], in
         ratio = found["jax engine"] / found["torch eager"]
         notes.append(f"to reach on CPU: 1.00x torch eager; reached: {ratio:.2f}x")
     return found, macs, notes
-
-
-class Ours:
-    """The engine's only phase, an update a call."""
-
-    def __init__(self, engine: phases.Engine, mesh, phase: phases.Phase):
-        self.state = sharding.replicate(mesh, engine.init())
-        self.frozen = sharding.replicate(mesh, engine.frozen)
-        self.metrics: dict[str, jax.Array] = {}
-        update = ops.jit(functools.partial(engine.update, phase), donate_argnums=0)
-        self.run = update.lower(*self.arguments()).compile()
-
-    def memory(self) -> str:
-        """What the program is given, and what it needs besides."""
-        found = self.run.memory_analysis()
-        parts = found.argument_size_in_bytes, found.temp_size_in_bytes
-        return " + ".join(f"{part / 2**20:,.0f}" for part in parts) + " MiB"
-
-    def arguments(self) -> tuple:
-        """What an update takes."""
-        return self.state, self.frozen, {}
-
-    def __call__(self):
-        self.state, self.metrics = self.run(*self.arguments())
-        return self.state
 
 
 def rivals_of(cfg, engine, phase) -> tuple[common.Contenders, list[str]]:

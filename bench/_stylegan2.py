@@ -84,6 +84,7 @@ class Ours:
 
     def __init__(self, engine: phases.Engine, mesh: Any, phase: phases.Phase, batch):
         self.state = sharding.replicate(mesh, engine.init())
+        self.frozen = sharding.replicate(mesh, engine.frozen)
         self.batch, self.metrics = batch, {}
         update = ops.jit(functools.partial(engine.update, phase), donate_argnums=0)
         self.run = update.lower(*self.arguments()).compile()
@@ -96,7 +97,7 @@ class Ours:
 
     def arguments(self) -> tuple:
         """What an update takes."""
-        return self.state, {}, self.batch
+        return self.state, self.frozen, self.batch
 
     def __call__(self):
         self.state, self.metrics = self.run(*self.arguments())
