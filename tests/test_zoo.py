@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from artifygan_jax import bundle, phases, train
-from artifygan_jax.latent import render
+from artifygan_jax import bundle, convert, phases, train
+from artifygan_jax.latent import attributes, distance, encode, render
 from artifygan_jax.latent.codes import by_seed
-from tests.conftest import ROOT
+from artifygan_jax.latent.directions import Direction
+from artifygan_jax.latent.identity import Likeness
+from artifygan_jax.latent.projector import Projection, Projector
+from tests.conftest import ROOT, SHARED
 
 BUNDLES = sorted(path.parent for path in (ROOT / "zoo").glob("*/model.json"))
 
@@ -53,3 +56,45 @@ def test_the_cartoon_generator_still_draws_the_same_heads_as_the_faces():
     likeness = pictures["stylegan2_celeba64"] @ pictures["stylegan2_anime64"].T
     own, others = np.diag(likeness).mean(), likeness[~np.eye(16, dtype=bool)].mean()
     assert own > others + 0.1, (own, others)
+
+
+def faces():
+    return render.load(ROOT / "zoo" / "stylegan2_celeba64")
+
+
+def test_the_encoder_finds_pictures_of_the_faces_again():
+    renderer = faces()
+    encoder = encode.find("auto", ROOT / "zoo" / "stylegan2_celeba64", renderer)
+    assert encoder is not None and encoder.passes == 2
+    targets = np.concatenate(list(renderer.images(by_seed(range(8), renderer.options))))
+    targets = render.to_uint8(targets)
+    looking = Projector(renderer, distance.Distance("pixels"), Projection(steps=0))
+    mean = np.tile(looking.mean, (8, renderer.num_ws, 1))
+    before, after = looking(targets, start=mean), looking(targets, start=encoder(targets))
+    assert after.mse.mean() < 0.25 * before.mse.mean(), (after.mse, before.mse)
+
+
+@pytest.fixture
+def edits(tmp_path, monkeypatch):
+    """Generator, classifier and one deviation of some attributes; a fifth of the usual pictures."""
+    monkeypatch.setenv("ARTIFYGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(attributes, "SAMPLES", 2000)
+    renderer, judge = faces(), attributes.Judge(str(ROOT / "zoo" / "celeba_attributes"))
+    found, every = attributes.find(renderer, judge), tuple(range(renderer.num_ws))
+    names = ("Smiling", "Bangs", "Blond_Hair")
+    return renderer, judge, {n: Direction(found.direction(n)[None], every) for n in names}
+
+
+@pytest.mark.slow
+def test_edits_raise_their_attribute_more_than_others_and_keep_the_person(edits, tmp_path):
+    renderer, judge, moves = edits
+    ws = renderer.ws(by_seed(range(100), renderer.options))
+    likeness = None
+    weights = SHARED / "data" / "weights" / "mobilefacenet_068.pth"
+    if weights.exists():  # without it the logits alone are looked at
+        convert.convert("mobilefacenet", str(weights), str(tmp_path / "m"))
+        likeness = Likeness(str(tmp_path / "m"))
+    for row in attributes.measured(renderer, judge, ws, moves, 2.0, likeness):
+        assert row["raised"] > 0.8 and row["target"] > 1.5 * row["others"], row
+        if likeness is not None:
+            assert row["identity"] > row["stranger"] + 0.2, row
