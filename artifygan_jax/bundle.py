@@ -150,6 +150,15 @@ def find(where: str | os.PathLike) -> pathlib.Path:
     )
 
 
+def is_here(where: str | os.PathLike) -> bool:
+    """Whether `find` finds a bundle."""
+    try:
+        find(where)
+    except UserError:
+        return False
+    return True
+
+
 def cache() -> pathlib.Path:
     """Where downloaded and converted bundles live by name."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

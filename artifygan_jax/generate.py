@@ -6,7 +6,7 @@
 
   mix         style mixing: rows and columns of seeds, and a sheet of all pairs
   invert      codes of pictures (W or W+), by an encoder, optimisation or both
-  stylise     photos in the style of a generator that was fine-tuned from faces (JoJoGAN)
+  stylize     photos in the style of a generator that was fine-tuned from faces (JoJoGAN)
   edit        latents moved along a direction (of the weights: sefa:3, or of a file) or by an attribute
   transfer    the expression of one face, given to another
   animate     a face whose expression moves, as a film
@@ -29,6 +29,7 @@ import jax
 import tqdm
 
 from artifygan_jax import bundle, cli
+from artifygan_jax.data.saving import DIGITAL_SOURCE_TYPE
 from artifygan_jax.errors import UserError, did_you_mean
 
 
@@ -123,7 +124,7 @@ def _invert_flags(parser: cli.Parser) -> None:
     _finder_flags(parser, "none")
 
 
-def _stylise_flags(parser: cli.Parser) -> None:
+def _stylize_flags(parser: cli.Parser) -> None:
     add = parser.add_argument
     add("--input", required=True, help="a picture, folder, glob, zip or FILE.zip/FOLDER")
     add("--output", required=True, help="a folder")
@@ -261,16 +262,16 @@ def _invert(a) -> dict[str, Any]:
     return invert.invert(finder, a.input, a.output, likeness=same, overwrite=a.overwrite)
 
 
-def _stylise(a) -> dict[str, Any]:
+def _stylize(a) -> dict[str, Any]:
     """New photos in the style of --model: faces found, drawn and, with --paste, put back."""
-    from artifygan_jax.latent import render, stylise
+    from artifygan_jax.latent import render, stylize
 
     style = render.load(a.model)
-    source = stylise.source_of(style, a.source)
-    drawer = stylise.blended(source, style, a.strength)
+    source = stylize.source_of(style, a.source)
+    drawer = stylize.blended(source, style, a.strength)
     how: dict[str, Any] = dict(keep_colours=a.keep_colours, paste=a.paste, overwrite=a.overwrite)
     finder = _finder(a, source, source.where)
-    return stylise.stylise(finder, drawer, a.input, a.output, **how)
+    return stylize.stylize(finder, drawer, a.input, a.output, **how)
 
 
 def _finder(a, renderer, model: str):
@@ -323,13 +324,13 @@ class _Attributes:
     """Boundaries in the codes of the generator of photos that `renderer` was made from."""
 
     def __init__(self, a, renderer):
-        from artifygan_jax.latent import attributes, stylise
+        from artifygan_jax.latent import attributes, stylize
 
         self.judge = attributes.Judge(a.classifier)
         for name in (getattr(a, "attribute", None), *(a.keep or "").split(",")):
             if name and name != "none":
                 self.judge.number(name)
-        self.source = stylise.source_of(renderer, a.source)
+        self.source = stylize.source_of(renderer, a.source)
         self.keep = attributes.KEEP if a.keep is None else tuple(a.keep.split(","))
         self.boundaries = attributes.find(self.source, self.judge, _say)
 
@@ -380,21 +381,20 @@ def _animate(a) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if a.input is not None:
         finder = _finder(a, known.source, known.source.where)
-        ws, facts = moves.one_face(finder, a.input), finder.facts()
+        ws, facts, kind = moves.one_face(finder, a.input), finder.facts(), DIGITAL_SOURCE_TYPE
     else:
-        a.labels = None
-        ws = known.source.ws(_codes(a, known.source))
-        if len(ws) != 1:
-            raise UserError(f"{len(ws)} latents: a film is of one face")
+        latents = _codes(a, known.source)
+        if len(latents) != 1:
+            raise UserError(f"{len(latents)} latents: a film is of one face")
+        ws, kind = known.source.ws(latents), latents.source_type
     how: dict[str, Any] = dict(frames=a.frames, fps=a.fps, overwrite=a.overwrite, say=_say)
-    return {**moves.animate(drawer, ws, direction, strengths, a.output, **how), **facts}
+    return {**moves.animate(drawer, ws, direction, strengths, a.output, kind, **how), **facts}
 
 
 def _attributes(a) -> dict[str, Any]:
     """A table of what edits by attributes change in many faces: logits and identity."""
     from artifygan_jax.latent import attributes, moves, render
 
-    a.labels = None
     known = _Attributes(a, render.load(a.model))
     names = a.attributes.split(",") if a.attributes else []
     if not names:
@@ -431,7 +431,7 @@ VERBS: dict[str, tuple[Callable[[cli.Parser], None], Callable[[Any], dict[str, A
     "": (_picture_flags, _pictures),
     "mix": (_mix_flags, _mix),
     "invert": (_invert_flags, _invert),
-    "stylise": (_stylise_flags, _stylise),
+    "stylize": (_stylize_flags, _stylize),
     "edit": (_edit_flags, _edit),
     "transfer": (_transfer_flags, _transfer),
     "animate": (_animate_flags, _animate),
@@ -451,10 +451,11 @@ def _codes(a, renderer):
     """The latents of --seeds or --latents."""
     from artifygan_jax.latent import codes
 
+    labels = getattr(a, "labels", None)  # verbs for photos' generators have no classes
     if a.seeds is not None:
         seeds = codes.parse_range(a.seeds, "--seeds")
-        return codes.by_seed(seeds, renderer.options, a.labels)
-    if a.labels is not None:
+        return codes.by_seed(seeds, renderer.options, labels)
+    if labels is not None:
         raise UserError("--labels goes with --seeds; a file of latents brings its own")
     return codes.read(a.latents, renderer)
 

@@ -229,7 +229,9 @@ def test_sigterm_saves_exits_75_and_the_run_goes_on(tmp_path):
     assert code == cli.DONE and summary["resumed_from"] >= done
 
 
-@pytest.mark.parametrize("name", ["demo", "cartoon_stylegan", "encoder", "jojogan_deck"])
+@pytest.mark.parametrize(
+    "name", ["demo", "cartoon_stylegan", "encoder", "attributes", "jojogan_deck"]
+)
 def test_one_and_eight_devices_agree(name, tmp_path):
     results = []
     for devices in (1, 8):

@@ -66,6 +66,16 @@ def save_picture(
     return path
 
 
+def new_file(output: str, suffix: str, *, overwrite: bool) -> Path:
+    """The path of `--output`, which ends in `suffix` and is not there, or may be replaced."""
+    path = Path(output)
+    if path.suffix != suffix:
+        raise UserError(f"--output={output}: give a file that ends in {suffix}")
+    if path.exists() and not overwrite:
+        raise UserError(f"{output} is there already: give another --output, or --overwrite")
+    return path
+
+
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """The file appears with all its bytes or not at all; what stood there before stays until then.
 

@@ -179,18 +179,24 @@ def measured(
     """A row for each edit of the codes `ws` `[N, num_ws, w_size]`, N at least 2: what it changed.
 
     `target` is the mean change of its logit, `others` the mean absolute change of those of all other
-    attributes, `raised` the share of faces whose logit rose, all logits in their own deviations over
-    `ws`. `identity` is the mean cosine before and after, `stranger` that of neighbours in `ws`.
+    attributes, `raised` the share of faces whose logit moved the way of `strength`, all logits in
+    their own deviations over `ws`. `identity` is the mean cosine before and after, `stranger` that of
+    neighbours in `ws`.
     """
-    draw = lambda ws: np.concatenate(list(renderer.images(codes.of_ws(ws))))  # noqa: E731
-    before = draw(ws)
-    logits = judge(before)
+
+    def seen(ws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and embeddings, batch by batch; no embeddings without a network for them."""
+        embed = (lambda x: np.zeros((len(x), 0))) if likeness is None else likeness.embeddings
+        found = [(judge(x), embed(x)) for x in renderer.images(codes.of_ws(ws))]
+        logits, embeddings = (np.concatenate(part) for part in zip(*found, strict=True))
+        return logits, embeddings
+
+    logits, mine = seen(ws)
     deviation = logits.std(0) + 1e-8
-    mine = None if likeness is None else likeness.embeddings(before)
     rows = []
     for name, direction in directions.items():
-        after = draw(direction.walk(ws, strength))
-        change = (judge(after) - logits) / deviation
+        after, theirs = seen(direction.walk(ws, strength))
+        change = (after - logits) / deviation
         k = judge.number(name)
         rest = np.delete(np.abs(change), k, axis=1)
         row = {
@@ -199,8 +205,8 @@ def measured(
             "raised": round(float((change[:, k] * np.sign(strength) > 0).mean()), 3),
             "others": round(float(rest.mean()), 3),
         }
-        if mine is not None and likeness is not None:
-            row["identity"] = round(float((mine * likeness.embeddings(after)).sum(1).mean()), 3)
+        if likeness is not None:
+            row["identity"] = round(float((mine * theirs).sum(1).mean()), 3)
             row["stranger"] = round(float((mine * np.roll(mine, 1, axis=0)).sum(1).mean()), 3)
         rows.append(row)
     return rows

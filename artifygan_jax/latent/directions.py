@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from artifygan_jax.data.saving import write_whole
+from artifygan_jax.data.saving import new_file, write_whole
 from artifygan_jax.errors import UserError, did_you_mean
 from artifygan_jax.latent.codes import parse_layers
 from artifygan_jax.latent.render import Renderer, layer
@@ -92,11 +92,7 @@ def write(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes the first `count` directions as a .npz for `edit --direction=FILE.npz:NUMBER`."""
-    path = Path(output)
-    if path.suffix != ".npz":
-        raise UserError(f"--output={output}: give a file that ends in .npz")
-    if path.exists() and not overwrite:
-        raise UserError(f"{output} is there already: give another --output, or --overwrite")
+    path = new_file(output, ".npz", overwrite=overwrite)
     most = min(renderer.options.w_size, STEPS)
     if not 1 <= count <= most:
         raise UserError(f"--count={count}: give 1 to {most}")

@@ -60,17 +60,9 @@ def find(text: str = "auto") -> Distance:
         return _of(head, backbone)
     pairs = [(head, net) for head, nets in HEADS.items() for net in nets]
     for head, net in pairs + [("", net) for net in ALONE]:
-        if (not head or _is_here(head)) and _is_here(net):
+        if (not head or bundle.is_here(head)) and bundle.is_here(net):
             return _of(head, net)
     return Distance("pixels")
-
-
-def _is_here(name: str) -> bool:
-    try:
-        bundle.find(name)
-    except UserError:
-        return False
-    return True
 
 
 def _of(head: str, backbone: str) -> Distance:

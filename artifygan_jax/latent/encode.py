@@ -24,11 +24,7 @@ def find(text: str, model: str | os.PathLike, renderer: Renderer) -> "Encode | N
     if text != "auto":
         return Encode(text, renderer)
     name = f"{os.fspath(model).rstrip('/')}{SUFFIX}"
-    try:
-        bundle.find(name)
-    except UserError:
-        return None
-    return Encode(name, renderer)
+    return Encode(name, renderer) if bundle.is_here(name) else None
 
 
 class Encode:

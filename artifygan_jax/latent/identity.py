@@ -47,11 +47,7 @@ class Likeness:
     @classmethod
     def at_hand(cls, where: str = "mobilefacenet") -> "Likeness | None":
         """The likeness by `where`, or None where that bundle is not there."""
-        try:
-            bundle.find(where)
-        except UserError:
-            return None
-        return cls(where)
+        return cls(where) if bundle.is_here(where) else None
 
     def embeddings(self, images: np.ndarray) -> np.ndarray:
         """Unit vectors `[N, E]` of faces `[N, S, S, 3]`, uint8 or floats in [-1, 1]."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from artifygan_jax.data import listing
-from artifygan_jax.data.saving import save_picture, write_whole
+from artifygan_jax.data.saving import new_file, save_picture, write_whole
 from artifygan_jax.errors import UserError, did_you_mean
 from artifygan_jax.latent import attributes, codes, sheets
 from artifygan_jax.latent.attributes import Boundaries, Judge
@@ -59,9 +59,7 @@ def transfer(
     Also transfer.npz, its codes, and sheet.png: the first, the second, the result.
     """
     folder = Path(output)
-    made = folder / "transfer.npz"
-    if made.exists() and not overwrite:
-        raise UserError(f"{made} is there already: give another --output, or --overwrite")
+    made = new_file(str(folder / "transfer.npz"), ".npz", overwrite=overwrite)
     first, second = (one_face(finder, picture) for picture in pair)
     listing.writable_folder(folder)
     result = attributes.transferred(second, first, basis, strength)
@@ -81,12 +79,13 @@ def animate(
     direction: Direction,
     strengths: Sequence[float],
     path: str,
+    source_type: str,
     **how: Any,
 ) -> dict[str, Any]:
     """A film of one face `[1, num_ws, w_size]` along `direction`: to each of the strengths in turn, and
-    round again; `how` as for `sheets.film`."""
+    round again; `how` as for `sheets.film`, `source_type` as in `Codes`."""
     keys = np.concatenate([direction.walk(ws, strength) for strength in strengths])
-    return sheets.film(drawer, codes.of_ws(keys), path, **how)
+    return sheets.film(drawer, codes.of_ws(keys, source_type=source_type), path, **how)
 
 
 def table(
@@ -102,11 +101,7 @@ def table(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """What edits of the codes `ws` change, as `attributes.measured`: a table in the file `output`."""
-    path = Path(output)
-    if path.suffix != ".md":
-        raise UserError(f"--output={output}: give a file that ends in .md")
-    if path.exists() and not overwrite:
-        raise UserError(f"{output} is there already: give another --output, or --overwrite")
+    path = new_file(output, ".md", overwrite=overwrite)
     if len(ws) < 2:
         raise UserError("a table needs at least two latents; give such as --seeds=0-99")
     every = tuple(range(renderer.num_ws))

@@ -8,7 +8,7 @@ from artifygan_jax import bundle, cli, generate
 from artifygan_jax.data.align import Face
 from artifygan_jax.data.faces import Faces
 from artifygan_jax.errors import UserError
-from artifygan_jax.latent import render, stylise
+from artifygan_jax.latent import render, stylize
 from artifygan_jax.latent.codes import by_seed
 from tests.latent import nets
 
@@ -23,16 +23,16 @@ def drawn(renderer):
 
 def test_strength_goes_from_the_source_to_the_style():
     source, style = nets.renderer(0), nets.renderer(1)
-    assert stylise.blended(source, style, 1) is style
-    np.testing.assert_allclose(drawn(stylise.blended(source, style, 0)), drawn(source), atol=1e-5)
-    half = bundle.variables(stylise.blended(source, style, 0.5).net)
+    assert stylize.blended(source, style, 1) is style
+    np.testing.assert_allclose(drawn(stylize.blended(source, style, 0)), drawn(source), atol=1e-5)
+    half = bundle.variables(stylize.blended(source, style, 0.5).net)
     a, b = bundle.variables(source.net), bundle.variables(style.net)
     for path, x in half.items():
         np.testing.assert_allclose(x, (a[path] + b[path]) / 2, rtol=1e-5, atol=1e-4)
     with pytest.raises(UserError, match="give 0 .the photo. to 1"):
-        stylise.blended(source, style, 1.5)
+        stylize.blended(source, style, 1.5)
     with pytest.raises(UserError, match="has other layers"):
-        stylise.blended(source, nets.renderer(1, channels=(16, 8, 8)), 0.5)
+        stylize.blended(source, nets.renderer(1, channels=(16, 8, 8)), 0.5)
 
 
 def test_colours_are_the_photos_and_light_is_the_pictures():
@@ -42,7 +42,7 @@ def test_colours_are_the_photos_and_light_is_the_pictures():
         0, 9, (16, 16, 3), np.uint8
     )
     chroma = lambda x: np.asarray(Image.fromarray(x).convert("YCbCr"), float)  # noqa: E731
-    found = chroma(stylise.recoloured(image, photo))
+    found = chroma(stylize.recoloured(image, photo))
     np.testing.assert_allclose(
         found[..., 1:].mean((0, 1)), chroma(photo)[..., 1:].mean((0, 1)), atol=1
     )
@@ -54,13 +54,13 @@ def test_the_source_is_the_one_on_the_card(tmp_path):
     card = {"trained": {"config": {"method": {"source": str(source)}}}}
     bundle.save(tmp_path / "style", nets.tiny(1), card)
     style = render.load(tmp_path / "style")
-    assert stylise.source_of(style, None).where == str(source)
-    assert stylise.source_of(nets.renderer(1), None).where == "tiny1"
+    assert stylize.source_of(style, None).where == str(source)
+    assert stylize.source_of(nets.renderer(1), None).where == "tiny1"
     bundle.save(tmp_path / "zoo", nets.tiny(1), {"trained": {"config": "x", "source": str(source)}})
-    assert stylise.source_of(render.load(tmp_path / "zoo"), None).where == str(source)
+    assert stylize.source_of(render.load(tmp_path / "zoo"), None).where == str(source)
     other = nets.saved(tmp_path / "other", 2, channels=(16, 16, 8, 8))
     with pytest.raises(UserError, match="they do not belong together"):
-        stylise.source_of(style, str(other))
+        stylize.source_of(style, str(other))
 
 
 @pytest.fixture
@@ -85,13 +85,14 @@ def photos(tmp_path, monkeypatch):
 
 def test_faces_are_drawn_or_put_back_and_a_failing_photo_stops_nothing(photos, tmp_path):
     model = nets.saved(tmp_path / "style", 1)
-    how = ("stylise", f"--model={model}", f"--input={photos}", "--steps=3", "--perceptual=none")
+    how = ("stylize", f"--model={model}", f"--input={photos}", "--steps=3", "--perceptual=none")
     summary, code = run(*how, f"--output={tmp_path / 'a'}", "--face=all")
     assert code == cli.SOME_FAILED and (summary["done"], summary["failed"]) == (2, 2)
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["two.png", "two_2.png"]
     with Image.open(tmp_path / "a" / "two_2.png") as image:
         assert image.size == (16, 16)
-    run(*how, f"--output={tmp_path / 'b'}", "--face=all", "--paste")
+    pasted, _ = run(*how, f"--output={tmp_path / 'b'}", "--face=all", "--paste")
+    assert pasted["done"] == 1
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["two.png"]
     with Image.open(tmp_path / "b" / "two.png") as image, Image.open(photos / "two.png") as photo:
         moved = (np.asarray(image) != np.asarray(photo.convert("RGB"))).any(2)
@@ -108,7 +109,7 @@ def test_colours_and_strength_change_the_picture(photos, tmp_path):
     for i, more in enumerate([(), ("--keep_colours",), ("--strength=0",)]):
         out = tmp_path / str(i)
         how = (f"--model={style}", f"--source={source}", f"--input={photos / 'two.png'}")
-        run("stylise", *how, f"--output={out}", "--steps=2", "--perceptual=none", *more)
+        run("stylize", *how, f"--output={out}", "--steps=2", "--perceptual=none", *more)
         pictures.append(np.asarray(Image.open(out / "two.png"), int))
     assert all(np.abs(pictures[0] - x).max() > 5 for x in pictures[1:])
 

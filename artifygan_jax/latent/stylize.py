@@ -1,5 +1,7 @@
 """New photos in a style: found in the face generator, drawn by the one that was fine-tuned from it."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from artifygan_jax import bundle
 from artifygan_jax.data import align
 from artifygan_jax.data.saving import save_picture
 from artifygan_jax.errors import UserError
-from artifygan_jax.latent.codes import Codes
-from artifygan_jax.latent.invert import Finder, jobs_of
+from artifygan_jax.latent.codes import of_ws
+from artifygan_jax.latent.invert import Batch, Finder, Target, jobs_of
 from artifygan_jax.latent.render import Renderer, layers, load, to_uint8
 
 FEATHER = 0.15  # of the square's side
@@ -68,7 +70,7 @@ def recoloured(image: np.ndarray, photo: np.ndarray) -> np.ndarray:
     return np.asarray(back.convert("RGB"))
 
 
-def stylise(
+def stylize(
     finder: Finder,
     style: Renderer,
     source: str,
@@ -80,31 +82,27 @@ def stylise(
 ) -> dict[str, Any]:
     """Writes NAME.png for each face: the square that `style` draws of its code.
 
-    With `paste` it is the photo with its faces drawn so, put back with a soft seam. The noise maps that
-    the finder made are used. Returns a summary with what failed and why.
+    With `paste` it is the photo with its faces drawn so, put back with a soft seam, written when the
+    last of them is in it. The noise maps that the finder made are used. Returns a summary with what
+    failed and why; `done` counts files.
     """
     jobs, skipped = jobs_of(source, output, ".png", overwrite=overwrite, say=finder.say)
     failures: list[dict[str, str]] = []
-    mse, done = [], 0
-    name, pasted = "", (Path(), np.zeros(0))
-    for batch, (found, _) in finder(jobs, failures, photos=paste):
-        maps = {k: m for k, m in found.maps.items() if k in layers(style.net)}
-        keys = np.zeros(len(batch), np.uint32)
-        names = tuple(target.output.stem for target in batch)
-        images = to_uint8(style.draw(Codes(names, keys, ws=found.ws, maps=maps)))
-        mse += found.mse.tolist()
-        for target, image in zip(batch, images, strict=True):
-            if keep_colours:
-                image = recoloured(image, target.rgb)
-            path = target.output
-            if target.photo is not None:
-                # faces of one photo come one after the other
-                if target.name != name:
-                    name, pasted = target.name, (path, target.photo)
-                path, photo = pasted
-                image = align.paste(photo, image, target.quad, FEATHER)
-                pasted = path, image
-            save_picture(path, image, model=style.name)
+    mse: list[float] = []
+    done = 0
+    faces = _drawn(finder(jobs, failures, photos=paste), style, mse)
+    for _, of_one in itertools.groupby(faces, lambda face: face[0].name):
+        path, picture = Path(), np.zeros(0, np.uint8)
+        for n, (target, drawn) in enumerate(of_one):
+            image = recoloured(drawn, target.rgb) if keep_colours else drawn
+            if target.photo is None:
+                save_picture(target.output, image, model=style.name)
+                done += 1
+                continue
+            path, picture = (path, picture) if n else (target.output, target.photo)
+            picture = align.paste(picture, image, target.quad, FEATHER)
+        if picture.size:
+            save_picture(path, picture, model=style.name)
             done += 1
     return {
         "done": done,
@@ -116,3 +114,13 @@ def stylise(
         "mse": round(float(np.mean(mse)), 6) if mse else None,
         "output": output,
     }
+
+
+def _drawn(
+    batches: Iterator[tuple[list[Target], Batch]], style: Renderer, mse: list[float]
+) -> Iterator[tuple[Target, np.ndarray]]:
+    """Every target with what `style` draws of its code, faces of one photo in a row."""
+    for batch, (found, _) in batches:
+        maps = {k: m for k, m in found.maps.items() if k in layers(style.net)}
+        mse += found.mse.tolist()
+        yield from zip(batch, to_uint8(style.draw(of_ws(found.ws, maps=maps))), strict=True)
